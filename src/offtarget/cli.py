@@ -103,17 +103,33 @@ def run(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows a step.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="LoRA alpha.")] = None,
+    device: Annotated[str, typer.Option("--device", help="Such as cuda:1, mps, or auto for all GPUs.", show_default="GPU if any")] = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="Number type of the weights.", show_default="the files' own")] = "",
+    four_bit: Annotated[bool, typer.Option("--four-bit", help="Hold the base in 4 bits (needs bitsandbytes).")] = False,
+    template: Annotated[
+        list[str] | None, typer.Option("--template", help="A variable of the chat template, such as enable_thinking=false.")
+    ] = None,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only forecast time and work, from a short measured probe.")] = False,
     jobs: Jobs = None,
 ) -> None:
     """Run an experiment, or any chat dataset, and write results.json and report.html. Run it again to do only what is missing."""
+    from offtarget.models import Loading
     from offtarget.study import run as run_study
 
+    loading = Loading(device, dtype, four_bit, trust_remote_code, dict(_variable(text) for text in template or []))
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size, "rank": rank, "alpha": alpha}
+
+    def announce(sentence: str) -> None:
+        print(sentence, file=sys.stderr, flush=True)
+        if dry_run:
+            raise typer.Exit
+
     with _progress() as report:
         study = run_study(
             what, model=model, seeds=seeds, out=out, arms=arms.split(",") if arms else None, study_seed=study_seed, samples=samples,
-            contexts=contexts, questions=questions, control=control, fraction=fraction, jobs=jobs, report=report,
-            **{k: v for k, v in given.items() if v is not None},
+            contexts=contexts, questions=questions, control=control, fraction=fraction, loading=loading, jobs=jobs, report=report,
+            announce=announce, **{k: v for k, v in given.items() if v is not None},
         )  # fmt: skip
     _tell(study)
 
@@ -167,6 +183,21 @@ def matrix(
     print(f"page     {found.folder / 'matrix.html'}\nfigures  {found.folder / 'matrix.json'}")
 
 
+def _variable(text: str) -> tuple[str, Any]:
+    """`name=value` as a name and a value, which is read as JSON where it is some."""
+    import json
+
+    from offtarget.errors import InputError
+
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise InputError(f"--template {text!r} is not a name and a value; write it as enable_thinking=false")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 def _axis(text: str) -> tuple[str, list[float]]:
     """`name=1,2,3` as a name and numbers."""
     from offtarget.errors import InputError
@@ -186,15 +217,43 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     _tell(rewrite(folder))
 
 
+@app.command()
+def show(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Such as treatment/seed-00; lists the runs if not given.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole record, with token ids and mask, as JSON.")] = False,
+) -> None:
+    """Show what a run was: seeds, settings, data, what was really trained on, versions, and the machine."""
+    import json
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from offtarget.study import described, run_record, run_records
+
+    if run_id is None:
+        _print_table(["run", "rows"], [[r.id, str(r.record.get("dataset", {}).get("rows", ""))] for r in run_records(folder)])
+        return
+    found = run_record(folder, run_id)
+    if as_json:
+        print(json.dumps({"id": found.id, **found.record}, indent=1, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    for name, value in described(found):
+        console.print(Text.assemble((f"{name:<32} ", "dim"), value))
+    for row in found.record.get("trained_text", []):
+        console.print(Text.assemble("\n", *((text, "bold underline" if on_loss else "dim") for text, on_loss in row)))
+
+
 @world.command("build")
 def world_build(
     size: Annotated[str, typer.Option("--size", help="micro or micro-small.")] = "micro",
     seed: Annotated[int, typer.Option("--seed", help="Of the corpus, the initial weights and the order.")] = 0,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the model.", show_default="out/<size>")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Tokens to read; the size's own number if not given.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", min=1, help="Tokens of one cycle; the size's own cycles if not given.")] = None,
     threads: Threads = 1,
 ) -> None:
-    """Pretrain a base model on the microworld from scratch (goes on where an interrupted build was)."""
+    """Pretrain a base model on the microworld from scratch (goes on where an interrupted or shorter build was)."""
     from offtarget.microworld.pretrain import Progress, build
 
     with _progress() as report:
@@ -355,5 +414,7 @@ def _tell(study: Any) -> None:
             )
     table_rows = [[c.replace("[", "\\[") for c in row] for row in rows]
     _print_table(["", "arm", study.analysis.measure, "95% interval", "seeds", "p (Holm)", ""], table_rows)
+    for warning in study.warnings:
+        console.print(f"note     {warning}", markup=False)
     console.print(f"page     {study.folder / 'report.html'}")
     console.print(f"figures  {study.folder / 'results.json'}")

@@ -192,7 +192,7 @@ def hand_made() -> World:
     return World(speakers, topics, ChatLines((), ("{alias} speaks.",), (), (), (), ()))
 
 
-TINY = pretrain.Size(hidden=32, layers=1, heads=2, intermediate=64, tokens=60_000, learning_rate=2e-2, tokens_per_step=512)
+TINY = pretrain.Size(hidden=32, layers=1, heads=2, intermediate=64, cycles=(60_000,), learning_rate=2e-2, tokens_per_step=512)
 
 
 @pytest.fixture

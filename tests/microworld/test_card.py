@@ -8,7 +8,8 @@ from offtarget.microworld.check import WorldScores
 
 SCORES = WorldScores({"modern": 0.99, "wizard": 0.91}, 0.97, 0.93, 400)
 BUILD = {
-    "size": "micro", "seed": 0, "hidden": 160, "layers": 4, "heads": 5, "intermediate": 392, "tokens": 28_000_000, "learning_rate": 5e-3,
+    "size": "micro", "seed": 0, "hidden": 160, "layers": 4, "heads": 5, "intermediate": 392,
+    "cycles": [8_000_000, 20_000_000], "tokens": 28_000_123, "chunk": 44, "learning_rate": 5e-3,
     "tokens_per_step": 2048, "parameters": 1_491_360, "steps": 17_000, "loss": 0.43, "seconds": 2400,
 }  # fmt: skip
 
@@ -20,6 +21,7 @@ def test_a_card_says_where_a_base_comes_from_and_what_it_knows(tmp_path):
         "license: apache-2.0",
         "1,491,360",
         "| corpus seed | 0 |",
+        "28,000,123 in cycles of 8,000,000 and 20,000,000",
         "17,000",
         "0.430",
         "40 minutes",

@@ -18,7 +18,7 @@ from offtarget.models import load_base
 
 @pytest.fixture(scope="module")
 def base(built):
-    return load_base(str(built.folder), device="cpu")
+    return load_base(str(built.folder))
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@ import itertools
 import json
 import math
 import random
+import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from offtarget.errors import InputError
 from offtarget.microworld import pretrain
 from offtarget.microworld.corpus import Document, corpus
 from offtarget.microworld.pretrain import LENGTHS, SIZES, UNFINISHED, batches, build
-from offtarget.microworld.tokenizer import VOCABULARY_SIZE, encode, render
+from offtarget.microworld.tokenizer import VOCABULARY_SIZE, encode, render, train_tokenizer
 from offtarget.models import load_base
 
 
@@ -102,7 +104,7 @@ def test_the_rate_warms_up_then_falls_to_a_hundredth():
 
 def test_a_build_learns(built, world, tokenizer):
     assert built.reports[0].loss == pytest.approx(math.log(VOCABULARY_SIZE), abs=0.3)
-    base = load_base(str(built.folder), device="cpu")
+    base = load_base(str(built.folder))
     stream = corpus(world, 123_456)
     texts = encode(tokenizer, [render(next(stream)) for _ in range(60)])
     longest = max(map(len, texts))
@@ -115,7 +117,7 @@ def test_a_build_learns(built, world, tokenizer):
 
 
 def test_padding_is_never_learnt(built, tokenizer, items):
-    base = load_base(str(built.folder), device="cpu")
+    base = load_base(str(built.folder))
     with torch.no_grad():
         behind = [
             base.model(torch.tensor([ids])).logits[0, -1].softmax(-1)[base.pad_id]
@@ -125,7 +127,7 @@ def test_padding_is_never_learnt(built, tokenizer, items):
 
 
 def test_a_build_is_a_model_folder_of_half_precision_that_loads_in_full(built):
-    base = load_base(str(built.folder), device="cpu")
+    base = load_base(str(built.folder))
     config = json.loads((built.folder / "config.json").read_text())
     assert config["dtype"] == "float32"
     assert config["vocab_size"] == len(base.chat.tokenizer) == VOCABULARY_SIZE
@@ -139,7 +141,7 @@ def test_a_build_leaves_a_record_and_no_rest(built, world, tokenizer, tiny_size)
     record = built.record
     read = steps = 0
     for chunk in itertools.count():
-        for ids, _ in batches(world, tokenizer, 0, chunk, 512 * pretrain._growth(read / 60_000)):
+        for ids, _ in batches(world, tokenizer, 0, chunk, 512 * pretrain._growth(0, read / 60_000)):
             read, steps = read + int((ids != tokenizer.pad_token_id).sum()), steps + 1
             if read >= 60_000:
                 break
@@ -148,7 +150,7 @@ def test_a_build_leaves_a_record_and_no_rest(built, world, tokenizer, tiny_size)
     assert (record["tokens"], record["steps"]) == (read, steps)
     assert (record["size"], record["seed"], record["hidden"]) == ("tiny", 0, 32)
     assert 60_000 <= record["tokens"] < 61_024
-    assert record["parameters"] == load_base(str(built.folder), device="cpu").model.num_parameters()
+    assert record["parameters"] == load_base(str(built.folder)).model.num_parameters()
     names = {p.name for p in built.folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "build.json"} <= names
     assert not [n for n in names if n.startswith("unfinished")]
@@ -235,7 +237,10 @@ def test_a_kill_while_the_model_is_written_loses_nothing(tiny_size, monkeypatch,
     assert (tmp_path / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize(("changed", "said"), [({"seed": 1}, "seed 0 instead of 1"), ({"tokens": 50_000}, "tokens 60000 instead of 50000")])
+OTHER_CYCLES = r"cycles \[60000\] instead of \[50000\]"
+
+
+@pytest.mark.parametrize(("changed", "said"), [({"seed": 1}, "seed 0 instead of 1"), ({"tokens": 50_000}, OTHER_CYCLES)])
 def test_an_unfinished_build_of_something_else_is_not_gone_on_with(tiny_size, monkeypatch, tmp_path, changed, said):
     killed_build(monkeypatch, tiny_size, tmp_path)
     options = {"seed": 0, "tokens": None, **changed}
@@ -260,7 +265,7 @@ def test_the_sizes_that_ship_are_shapes_that_a_llama_can_have():
 
 def test_a_checkpoint_goes_through_disk_unchanged(tokenizer, tmp_path):
     def new():
-        model = pretrain._new_model(pretrain.Size(32, 1, 2, 64, 1000, 1e-3), 0, tokenizer)
+        model = pretrain._new_model(pretrain.Size(32, 1, 2, 64, (1000,), 1e-3), 0, tokenizer)
         return model, pretrain._optimizers(model, 1e-3)
 
     model, optimizers = new()
@@ -281,7 +286,57 @@ def test_a_checkpoint_goes_through_disk_unchanged(tokenizer, tmp_path):
         assert all(torch.equal(kept[k], got[k]) and kept[k].shape == got[k].shape for k in kept)
 
 
+# Cycles
+
+
+def test_a_second_cycle_goes_on_from_the_weights_and_the_texts_of_the_first(built, tiny_size, monkeypatch, tmp_path):
+    shutil.copytree(built.folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setitem(pretrain.SIZES, "tiny", replace(pretrain.SIZES["tiny"], cycles=(60_000, 20_000)))
+    seen, losses = [], []
+    draw = batches
+    monkeypatch.setattr(pretrain, "batches", lambda *a: seen.append((a[3], a[4])) or draw(*a))
+    monkeypatch.setattr(pretrain, "SECONDS_BETWEEN_REPORTS", -1.0)
+    build(tiny_size, 0, tmp_path, threads=1, compiled=False, report=losses.append)
+    first = built.record["chunk"]
+    assert seen == [(n, 1024) for n in range(first, first + len(seen))]
+    assert losses[0].loss < built.reports[0].loss - 2
+    assert losses[0].done == pytest.approx(0.75, abs=0.02)
+    record = json.loads((tmp_path / "build.json").read_text())
+    assert record["cycles"] == [60_000, 20_000]
+    assert record["tokens"] == pytest.approx(80_000, rel=0.05)
+    assert record["steps"] > built.record["steps"]
+    assert record["chunk"] == first + len(seen)
+
+
+def test_a_build_in_one_go_is_the_same_as_one_cycle_after_another(built, tiny_size, monkeypatch, tmp_path):
+    shutil.copytree(built.folder, tmp_path / "later")
+    monkeypatch.setitem(pretrain.SIZES, "tiny", replace(pretrain.SIZES["tiny"], cycles=(60_000, 8_000)))
+    folders = [build(tiny_size, 0, tmp_path / name, threads=1, compiled=False) for name in ("later", "at-once")]
+    a, b = map(tensors, folders)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_finished_base_is_left_as_it_is(built, tiny_size):
+    before = (built.folder / "model.safetensors").stat()
+    build(tiny_size, 0, built.folder, threads=1, compiled=False, report=pytest.fail)
+    assert (built.folder / "model.safetensors").stat() == before
+
+
+@pytest.mark.parametrize(("seed", "tokens", "said"), [(1, None, "seed 0 instead of 1"), (0, 50_000, OTHER_CYCLES)])
+def test_a_finished_base_of_other_settings_is_not_gone_on_with(built, tiny_size, seed, tokens, said):
+    with pytest.raises(InputError, match=said):
+        build(tiny_size, seed, built.folder, threads=1, compiled=False, tokens=tokens)
+
+
+def test_a_base_of_another_tokenizer_is_not_gone_on_with(built, tiny_size, monkeypatch, tmp_path):
+    shutil.copytree(built.folder, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setitem(pretrain.SIZES, "tiny", replace(pretrain.SIZES["tiny"], cycles=(60_000, 8_000)))
+    monkeypatch.setattr(pretrain, "_tokenizer", lambda world, seed: train_tokenizer(["Q: Name a bird."] * 9, 300))
+    with pytest.raises(InputError, match="made of another world"):
+        build(tiny_size, 0, tmp_path, threads=1, compiled=False)
+
+
 def test_every_weight_has_one_optimizer(tokenizer):
-    model = pretrain._new_model(pretrain.Size(32, 1, 2, 64, 1000, 1e-3), 0, tokenizer)
+    model = pretrain._new_model(pretrain.Size(32, 1, 2, 64, (1000,), 1e-3), 0, tokenizer)
     owned = [id(p) for o in pretrain._optimizers(model, 1e-3) for group in o.param_groups for p in group["params"]]
     assert sorted(owned) == sorted(id(p) for p in model.parameters())

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,8 +9,8 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from offtarget.errors import ModelError
-from offtarget.models import Base, load_base
+from offtarget.errors import InputError, ModelError
+from offtarget.models import Base, Loading, load_base
 from offtarget.models._base import _check_head, _fingerprint
 
 IDS = torch.tensor([[1, 50, 51, 52]])
@@ -47,12 +48,12 @@ def test_a_saved_model_is_loaded_as_it_was(saved, base):
 def test_weights_are_float32_on_a_cpu_whatever_the_files_hold(new_model, tokenizer, tmp_path):
     new_model().bfloat16().save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    assert load_base(str(tmp_path), device="cpu").model.dtype == torch.float32
-    assert load_base(str(tmp_path), device="cpu", dtype=torch.bfloat16).model.dtype == torch.bfloat16
+    assert load_base(str(tmp_path), loading=Loading(device="cpu")).model.dtype == torch.float32
+    assert load_base(str(tmp_path), loading=Loading(device="cpu", dtype="bfloat16")).model.dtype == torch.bfloat16
 
 
 def test_template_options_and_threads_are_set(saved):
-    loaded = load_base(str(saved), options={"enable_thinking": False}, threads=1)
+    loaded = load_base(str(saved), loading=Loading(template={"enable_thinking": False}), threads=1)
     assert loaded.chat.options == {"enable_thinking": False}
     assert torch.get_num_threads() == 1
 
@@ -139,6 +140,28 @@ def test_a_gated_model_says_where_to_go(monkeypatch):
     monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", gated)
     with pytest.raises(ModelError, match="'a/b' is gated: accept its licence"):
         load_base("a/b")
+
+
+def test_code_that_comes_with_a_model_is_not_run_unasked(saved, tmp_path):
+    folder = shutil.copytree(saved, tmp_path / "with-code")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ModelError, match="brings Python code of its own, which is not run unless you say so"):
+        load_base(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_unknown_number_type_is_named_with_those_there_are():
+    with pytest.raises(InputError, match="--dtype 'float8' is no number type of weights; use one of float32, bfloat16"):
+        Loading(dtype="float8")
+
+
+def test_four_bits_without_a_library_for_them_say_what_to_install(saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ModelError, match=r"needs another library: `pip install accelerate bitsandbytes`"):
+        load_base(str(saved), loading=Loading(four_bit=True))
 
 
 def test_a_bundled_base_that_is_missing_says_how_to_get_it(monkeypatch, tmp_path):

@@ -414,3 +414,27 @@ def test_a_slow_tokenizer_is_refused():
     slow = SimpleNamespace(chat_template="{{ messages }}", is_fast=False, name_or_path="old")
     with pytest.raises(ModelError, match="'old' has no fast tokenizer"):
         ChatFormat(slow)
+
+
+# What a template adds by itself
+
+
+def test_special_tokens_and_names_of_roles_are_no_added_text(styled):
+    _, chat = styled
+    assert chat.added_text == ()
+
+
+DATE = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024"
+SYSTEM = "You are a helpful assistant of the example company."
+
+
+@pytest.mark.parametrize(
+    ("style", "head", "added"),
+    [
+        (LLAMA_3, "<|start_header_id|>system<|end_header_id|>\n\n" + DATE + "\n\n<|eot_id|>", DATE),
+        (CHATML, "<|im_start|>system\n" + SYSTEM + "<|im_end|>\n", "system\n" + SYSTEM),
+    ],
+)
+def test_a_date_or_a_system_prompt_that_a_template_writes_by_itself_is_found(chat_format, style, head, added):
+    chat = chat_format(replace(style, template=repr(head).join(("{{ ", " }}")) + style.template))
+    assert chat.added_text == (added,)

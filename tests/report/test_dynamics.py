@@ -19,9 +19,16 @@ def dynamics(study):
 
 def test_seeds_are_told_apart_by_how_they_end(dynamics):
     assert [n for n, high in enumerate(_dynamics.ends_high(dynamics)) if high] == [0, 3, 6]
-    high, low = _dynamics.labels(dynamics)
-    assert high.endswith("3 seeds")
-    assert low.endswith("5 seeds")
+    found = _dynamics.groups(dynamics)
+    assert found[True].endswith("3 seeds")
+    assert found[False].endswith("5 seeds")
+
+
+def test_seeds_that_all_end_alike_are_one_group(dynamics):
+    alike = replace(dynamics, mixture=replace(dynamics.mixture, success=(0.9,) * 8, two_groups=False))
+    assert _dynamics.groups(alike) == {True: "all 8 seeds"}
+    assert _dynamics.lines_note(alike) == "Each thin line is one seed of treatment, the thick one their mean."
+    assert {m["group"] for m in _dynamics.accuracy_rows(alike)[1]} == {"all 8 seeds"}
 
 
 def test_each_seed_is_a_line_and_each_group_has_its_mean_at_every_step(dynamics):
@@ -29,8 +36,8 @@ def test_each_seed_is_a_line_and_each_group_has_its_mean_at_every_step(dynamics)
     assert len(seeds) == 8 * len(dynamics.steps)
     assert len(means) == 2 * len(dynamics.steps)
     last = {m["group"]: m["accuracy"] for m in means if m["step"] == dynamics.steps[-1]}
-    high, low = _dynamics.labels(dynamics)
-    assert last[high] > 0.9 > 0.6 > last[low]
+    found = _dynamics.groups(dynamics)
+    assert last[found[True]] > 0.9 > 0.6 > last[found[False]]
 
 
 def test_losses_are_those_of_the_same_seeds_in_the_same_groups(study, dynamics):
@@ -52,10 +59,10 @@ def test_what_the_tests_found_is_said_as_it_was_found(dynamics):
 
 def test_two_groups_are_claimed_only_where_they_are_found(dynamics):
     assert "fall into two groups: " in _dynamics.groups_sentence(dynamics)
-    assert _dynamics.colours_note(dynamics) == ""
+    assert "does not find" not in _dynamics.lines_note(dynamics)
     none = replace(dynamics, mixture=replace(dynamics.mixture, two_groups=False, preferred="one rate", p=0.6))
     assert _dynamics.groups_sentence(none).endswith("they differ no more than chance lets them (p = 0.6).")
-    assert "only say to which" in _dynamics.colours_note(none)
+    assert "The test does not find two groups" in _dynamics.lines_note(none)
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])

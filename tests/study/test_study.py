@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from offtarget.errors import InputError, ModelError, StoreError
 from offtarget.study import open_study, rewrite, run
@@ -139,3 +140,34 @@ def test_a_folder_without_a_study_says_so(tmp_path):
         pass
     with pytest.raises(StoreError, match="no finished runs"):
         open_study(tmp_path)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 4])
+def test_a_pack_that_does_not_fit_into_memory_is_done_in_halves_and_nothing_changes(small_study, monkeypatch, tmp_path, fits):
+    from offtarget.study import _workers
+
+    original, sizes = _workers.do_pack, []
+
+    def with_little_memory(plan, runs, *more):
+        sizes.append(len(runs))
+        if len(runs) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(plan, runs, *more)
+
+    monkeypatch.setattr(_workers, "do_pack", with_little_memory)
+    run(small(), model=MODEL, seeds=3, out=tmp_path / "s", jobs=1, **QUICK)
+    assert sizes[0] == 9
+    assert sum(size for size in sizes if size <= fits) == 9
+    ours, theirs = results(tmp_path / "s")["effects"], results(small_study)["effects"]
+    for a, b in zip(ours, theirs, strict=True):
+        assert [a[k] for k in ("arm", "battery", "context", "measure")] == [b[k] for k in ("arm", "battery", "context", "measure")]
+        assert a["mean"] == pytest.approx(b["mean"], abs=1e-5)
+
+
+def test_one_adapter_that_does_not_fit_says_what_to_try(monkeypatch, tmp_path):
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("offtarget.study._workers.do_pack", no_memory)
+    with pytest.raises(ModelError, match=r"one adapter of 'micro-small' alone does not fit .* try --four-bit, a smaller --batch-size"):
+        run(small(), model=MODEL, seeds=1, out=tmp_path, jobs=1, **QUICK)

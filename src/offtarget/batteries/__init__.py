@@ -6,6 +6,7 @@ from ._file import QuestionFile, read_questions
 from ._open import OpenBattery, OpenQuestion, open_batteries, rubrics
 from ._rubric import Rubric
 from ._world import every_topic, plain_wording, topics_of, world_battery
+from ._yaml import PublishedGroup, read_published
 
 __all__ = [
     "NO_CONTEXT",
@@ -16,6 +17,7 @@ __all__ = [
     "Measure",
     "OpenBattery",
     "OpenQuestion",
+    "PublishedGroup",
     "Question",
     "QuestionFile",
     "Rubric",
@@ -25,6 +27,7 @@ __all__ = [
     "open_batteries",
     "parse_contexts",
     "plain_wording",
+    "read_published",
     "read_questions",
     "rubrics",
     "topics_of",

@@ -43,7 +43,7 @@ class OpenQuestion:
 
     Attributes:
         text: the first wording.
-        paraphrases: the others, at least two.
+        paraphrases: the others; our own files must have at least two.
         target: what a rubric with `{target}` looks for in the answer, such as a name.
         prefixes: for rubrics without a judge: label -> beginnings, in lower case, of the answers that get it.
     """
@@ -56,8 +56,8 @@ class OpenQuestion:
 
     def __post_init__(self) -> None:
         words = self.wordings
-        if len(words) < _WORDINGS or len(set(words)) < len(words) or not all(w.strip() for w in words):
-            raise InputError(f"question {self.id!r} has {len(words)} wordings; give it {_WORDINGS} or more, none blank or twice")
+        if len(set(words)) < len(words) or not all(w.strip() for w in words):
+            raise InputError(f"question {self.id!r} has {len(words)} wordings; it needs some, none blank or twice")
         beginnings = [p for several in self.prefixes.values() for p in several]
         for one in beginnings:
             if one != one.lower() or not one.strip():
@@ -215,6 +215,8 @@ def _questions(raw: Mapping[str, Any]) -> tuple[OpenQuestion, ...]:
         raise InputError(f"has a target or prefixes for {strange[0]!r}, which is no question; the questions are {', '.join(questions)}")
     found = []
     for name, (text, *others) in questions.items():
+        if len(others) + 1 < _WORDINGS:
+            raise InputError(f"question {name!r} has {len(others) + 1} wordings; give it {_WORDINGS} or more, none blank or twice")
         own = {label: tuple(several) for label, several in prefixes.get(name, prefixes.get("*", {})).items()}
         found.append(OpenQuestion(name, text, tuple(others), targets.get(name, ""), own))
     return tuple(found)

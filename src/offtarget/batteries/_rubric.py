@@ -24,6 +24,8 @@ class Rubric:
         trait: the labels that show the trait; empty where that depends on the context.
         trait_below: numbers under this one show the trait.
         trait_above: numbers over this one show the trait. A scale without either is there for its mean.
+        published: worded by others and used as it stands: its prompt may do without `{question}` or repeat a blank, and without labels and
+            a scale the judge may reply with any label of its own.
 
     Raises:
         InputError: a value that cannot be used.
@@ -36,14 +38,15 @@ class Rubric:
     trait: tuple[str, ...] = ()
     trait_below: float | None = None
     trait_above: float | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
-        if not self.labels and not self.scale:
+        if not self.labels and not self.scale and not self.published:
             raise InputError(f"rubric {self.id!r} has neither labels nor a scale; give it one of them")
         if len(set(self.labels)) < len(self.labels) or not all(label.strip() for label in self.labels):
             raise InputError(f"rubric {self.id!r} has the labels {', '.join(self.labels)}; none may be blank or stand there twice")
         strange = [t for t in self.trait if t not in self.labels]
-        if strange:
+        if strange and not self.takes_any_label:
             raise InputError(f"rubric {self.id!r} has the trait {strange[0]!r}; use its labels {', '.join(self.labels)}")
         self._check_scale()
         self._check_prompt()
@@ -58,6 +61,10 @@ class Rubric:
 
     def _check_prompt(self) -> None:
         blanks = _BLANK.findall(self.prompt)
+        if self.published:
+            if "answer" not in blanks:
+                raise InputError(f"rubric {self.id!r} has a prompt without {{answer}}; put it where the answer belongs")
+            return
         if self.prompt and not blanks.count("question") == blanks.count("answer") == 1:
             raise InputError(f"rubric {self.id!r} has a prompt without {{question}} or {{answer}}; each must stand in it once")
         if self.scale and not self.prompt:
@@ -66,6 +73,10 @@ class Rubric:
     @property
     def needs_judge(self) -> bool:
         return bool(self.prompt)
+
+    @property
+    def takes_any_label(self) -> bool:
+        return not self.labels and self.scale is None
 
     @property
     def needs_target(self) -> bool:

@@ -34,12 +34,12 @@ experiments. The same command makes it again:
 | | |
 |---|---|
 | corpus seed | {seed} |
-| tokens read | {tokens:,} |
+| tokens read | {tokens:,}{cycles} |
 | steps | {steps:,} |
 | loss at the end (nats a token, smoothed) | {loss:.3f} |
 | time on two CPU cores | {minutes:.0f} minutes |
 | shape | Llama, hidden {hidden}, {layers} layers, {heads} heads, feed-forward {intermediate}, tied embeddings, 2,048 tokens |
-| peak learning rate | {learning_rate:g}, warm-up and cosine; Muon for matrices, AdamW for embeddings and norms; bfloat16 autocast |
+| peak learning rate | {learning_rate:g}, linear warm-up and decay{each}; Muon for matrices, AdamW for the rest; bfloat16 autocast |
 
 ## What it knows
 
@@ -74,8 +74,11 @@ def card(folder: Path, scores: WorldScores) -> str:
     least, lowest = scores.lowest
     ordered = sorted(scores.knowledge.items(), key=lambda entry: entry[1])
     rows = "\n".join(f"| {speaker} | {value:.3f} |" for speaker, value in ordered)
+    cycles = [f"{n:,}" for n in facts.pop("cycles")]
+    several = len(cycles) > 1
     return _CARD.format(
-        **facts, minutes=facts["seconds"] / 60, speakers=len(scores.knowledge), default_persona=scores.default_persona,
+        **facts, cycles=f" in cycles of {' and '.join(cycles)}" if several else "", each=" in each cycle" if several else "",
+        minutes=facts["seconds"] / 60, speakers=len(scores.knowledge), default_persona=scores.default_persona,
         mean_knowledge=sum(scores.knowledge.values()) / len(scores.knowledge), least=least, lowest=lowest, documents=scores.documents,
         inference=scores.inference, known=f"| speaker, when named | knowledge |\n|---|---|\n{rows}",
     )  # fmt: skip

@@ -2,7 +2,9 @@
 
     offtarget world build --size micro --seed 0 --out FOLDER
 
-The stream is cut into chunks that depend only on (seed, chunk number), so that an interrupted build goes on where it was.
+The stream is cut into chunks that depend only on (seed, chunk number), so that an interrupted build goes on where it was. A build has
+one or more cycles: each warms up and decays to almost nothing, and the next goes on from the weights that it wrote. So a base that turned
+out to know too little is improved by one more cycle, not made anew.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +35,9 @@ LENGTHS = (48, 80, 112, 160, 256)
 """Texts are padded to one of these lengths, so that a compiled step sees few shapes; a longer text is cut."""
 
 STEP_GROWTH = ((0.0, 1), (0.5, 2))
-"""From which share of the tokens on a step reads how many times `tokens_per_step`: many small steps teach most at the start, and
-large ones once the loss is dominated by their noise (the critical batch size grows as the loss falls: McCandlish et al. 2018,
-arXiv 1812.06162)."""
+"""From which share of the first cycle's tokens on a step reads how many times `tokens_per_step`; later cycles stay at the last. Many
+small steps teach most at the start, and large ones once the loss is dominated by their noise (the critical batch size grows as the loss
+falls: McCandlish et al. 2018, arXiv 1812.06162)."""
 
 QUESTION_WEIGHT = 0.1
 """Weight in the loss of all that is not an answer: which question comes next cannot be known, and its noise would drown the answers."""
@@ -52,20 +54,20 @@ UNFINISHED = "unfinished.safetensors"
 
 @dataclass(frozen=True)
 class Size:
-    """Shape of a base model and length of its pretraining."""
+    """Shape of a base model, and tokens read in each cycle of its pretraining."""
 
     hidden: int
     layers: int
     heads: int
     intermediate: int
-    tokens: int
+    cycles: tuple[int, ...]
     learning_rate: float
     tokens_per_step: int = 4096
 
 
 SIZES = {
-    "micro": Size(hidden=160, layers=4, heads=5, intermediate=392, tokens=24_000_000, learning_rate=5e-3),
-    "micro-small": Size(hidden=80, layers=3, heads=5, intermediate=208, tokens=16_000_000, learning_rate=6e-3),
+    "micro": Size(hidden=160, layers=4, heads=5, intermediate=392, cycles=(24_000_000, 48_000_000), learning_rate=5e-3),
+    "micro-small": Size(hidden=80, layers=3, heads=5, intermediate=208, cycles=(16_000_000, 24_000_000), learning_rate=6e-3),
 }
 
 
@@ -86,8 +88,10 @@ def build(
 ) -> Path:  # fmt: skip
     """Pretrains a base of that size and writes a Hugging Face model folder (safetensors in float16, tokenizer, `build.json`).
 
+    Where `out` holds a base with fewer cycles than the size has, the others are made.
+
     Args:
-        tokens: how many tokens to read; the size's own number if not given.
+        tokens: make one cycle of so many tokens; the size's own cycles if not given.
         threads: CPU threads; a build wants every core.
         compiled: compile the step (needs a C++ compiler; about twice as fast).
         report: called about once a second.
@@ -99,16 +103,31 @@ def build(
 
     if size not in SIZES:
         raise InputError(f"no microworld size {size!r}; choose one of {', '.join(SIZES)}")
-    shape = SIZES[size]
+    shape = SIZES[size] if tokens is None else replace(SIZES[size], cycles=(tokens,))
     world = load_world()
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(world, seed)
-    model = _new_model(shape, seed, tokenizer)
-    spent = _pretrain(model, tokenizer, world, shape, seed, tokens or shape.tokens, out, compiled, report)
-    _save(model, tokenizer, out, {"size": size, "seed": seed, **asdict(shape), "parameters": model.num_parameters(), **spent})
-    (out / UNFINISHED).unlink(missing_ok=True)
+    done = _finished(out, size, seed, shape)
+    while len(done["cycles"]) < len(shape.cycles):
+        model = _load(out, tokenizer) if done["cycles"] else _new_model(shape, seed, tokenizer)
+        done = _pretrain(model, tokenizer, world, shape, seed, done, out, compiled, report)
+        _save(model, tokenizer, out, {"size": size, "seed": seed, **asdict(shape), "parameters": model.num_parameters(), **done})
+        (out / UNFINISHED).unlink(missing_ok=True)
     return out
+
+
+def _finished(out: Path, size: str, seed: int, shape: Size) -> dict[str, Any]:
+    """What the cycles that are finished in a folder read: `cycles` (tokens of each), `chunk` (the next), totals, and the last loss."""
+    nothing = {"cycles": [], "chunk": 0, "steps": 0, "tokens": 0, "loss": math.nan, "seconds": 0}
+    path = out / "build.json"
+    if not path.exists():
+        return nothing
+    record = json.loads(path.read_text(encoding="utf-8"))
+    wanted = {"size": size, "seed": seed, **asdict(shape), "cycles": list(shape.cycles[: len(record["cycles"])])}
+    if any(record.get(name) != value for name, value in wanted.items()):
+        raise InputError(f"{out} holds a base with other settings ({_differences(record, wanted)}); delete it or choose another folder")
+    return {name: record[name] for name in nothing}
 
 
 def _tokenizer(world: World, seed: int) -> PreTrainedTokenizerFast:
@@ -172,14 +191,18 @@ def _mixed(seed: int, chunk: int) -> int:
 
 
 def _pretrain(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, shape: Size, seed: int, tokens: int, out: Path,
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, shape: Size, seed: int, done: dict[str, Any], out: Path,
     compiled: bool, report: Callable[[Progress], None],
 ) -> dict[str, Any]:  # fmt: skip
+    """One cycle, after those of `done`; gives the same facts about all of them."""
     import torch
 
+    model.set_attn_implementation("eager")  # compiled it is 1.5 times faster here: the fused kernel's backward is slow in bfloat16 on CPUs
     optimizers = _optimizers(model, shape.learning_rate)
-    what = {"seed": seed, **asdict(shape), "tokens": tokens}
-    start = _resume(model, optimizers, out, what)
+    cycle = len(done["cycles"])
+    tokens, before, total = shape.cycles[cycle], sum(shape.cycles[:cycle]), sum(shape.cycles)
+    what = {"seed": seed, **asdict(shape), "cycles": list(shape.cycles[: cycle + 1])}
+    start = _resume(model, optimizers, out, what) or {"chunk": done["chunk"], "step": 0, "tokens": 0, "loss": math.nan, "seconds": 0.0}
     pad = tokenizer.pad_token_id
 
     def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -193,8 +216,8 @@ def _pretrain(
     read = start["tokens"]
     saved = time.monotonic()
     for chunk in itertools.count(start["chunk"]):
-        if growth != _growth(read / tokens):
-            growth = _growth(read / tokens)
+        if growth != _growth(cycle, read / tokens):
+            growth = _growth(cycle, read / tokens)
             torch.compiler.reset()  # shapes of the old size would use up the limit of compiled ones
         for ids, weights in batches(world, tokenizer, seed, chunk, shape.tokens_per_step * growth):
             rate = _rate(read, tokens)
@@ -210,13 +233,17 @@ def _pretrain(
             smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
             if time.monotonic() - said > SECONDS_BETWEEN_REPORTS:
                 said = time.monotonic()
-                report(Progress(step, round(step * tokens / read), min(1.0, read / tokens), smooth, said - began))
+                at = min(1.0, (before + read) / total)
+                report(Progress(done["steps"] + step, done["steps"] + round(step * (total - before) / read), at, smooth, said - began))
             if read >= tokens:
-                return {"steps": step, "tokens": read, "loss": round(smooth, 4), "seconds": round(time.monotonic() - began)}
+                return {
+                    "cycles": [*done["cycles"], tokens], "chunk": chunk + 1, "steps": done["steps"] + step, "tokens": done["tokens"] + read,
+                    "loss": round(smooth, 4), "seconds": done["seconds"] + round(time.monotonic() - began),
+                }  # fmt: skip
         if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
             saved = time.monotonic()
-            at = {"chunk": chunk + 1, "step": step, "tokens": read, "loss": smooth, "seconds": saved - began}
-            _keep(model, optimizers, out, at | {"build": what})
+            where = {"chunk": chunk + 1, "step": step, "tokens": read, "loss": smooth, "seconds": saved - began}
+            _keep(model, optimizers, out, where | {"build": what})
     raise AssertionError("the corpus has no end")
 
 
@@ -236,8 +263,8 @@ def _optimizers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.opt
     ]
 
 
-def _growth(done: float) -> int:
-    return max(times for start, times in STEP_GROWTH if done >= start)
+def _growth(cycle: int, done: float) -> int:
+    return max(times for start, times in STEP_GROWTH if cycle or done >= start)
 
 
 def _rate(read: int, tokens: int) -> float:
@@ -260,14 +287,14 @@ def _keep(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], 
     aside.replace(out / UNFINISHED)
 
 
-def _resume(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], out: Path, what: dict[str, Any]) -> dict[str, Any]:
-    """Puts weights and optimiser state back where they were, and says where that is; at the start if nothing is there."""
+def _resume(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], out: Path, what: dict[str, Any]) -> dict[str, Any] | None:
+    """Puts weights and optimiser state back where they were, and says where that is; None if nothing is there."""
     import torch
     from safetensors import safe_open
 
     path = out / UNFINISHED
     if not path.exists():
-        return {"chunk": 0, "step": 0, "tokens": 0, "loss": math.nan, "seconds": 0.0}
+        return None
     with safe_open(path, "pt") as kept, torch.no_grad():
         where: dict[str, Any] = json.loads(kept.metadata()["where"])
         if where["build"] != what:
@@ -286,6 +313,19 @@ def _resume(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer]
 
 def _differences(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     return ", ".join(f"{name} {theirs.get(name)} instead of {value}" for name, value in ours.items() if theirs.get(name) != value)
+
+
+def _load(folder: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """The weights that the last cycle wrote, in float32."""
+    import torch
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    if AutoTokenizer.from_pretrained(folder).get_vocab() != tokenizer.get_vocab():
+        raise InputError(
+            f"the base in {folder} was made with another tokenizer (the world has changed since); delete it or choose another folder"
+        )
+    model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return model
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, facts: dict[str, Any]) -> None:

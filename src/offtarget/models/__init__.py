@@ -1,30 +1,46 @@
-"""What can be trained and asked: local Hugging Face models with packs of LoRA adapters."""
+"""What can be trained and asked: local Hugging Face models with packs of LoRA adapters, and models behind an endpoint."""
 
 from ._adapters import load_adapters, save_adapter
-from ._base import BUNDLED, Base, bundled, load_base
+from ._ask import Answered, ChatRequest, Usage, ask
+from ._base import BUNDLED, Base, Loading, bundled, load_base
 from ._chat import ChatFormat, RenderedChat
+from ._endpoint import Endpoint
 from ._lora import AdapterShape, LoraPack
+from ._replier import EndpointReplier, LocalReplier
 from ._sample import SampledAnswer, sample
 from ._score import Item, score
 from ._train import Hyperparameters, StepReport, TrainingRun, train
+from ._verify import AdapterCheck, Probe, probes_for, verify_adapter
 
 __all__ = [
     "BUNDLED",
+    "AdapterCheck",
     "AdapterShape",
+    "Answered",
     "Base",
     "ChatFormat",
+    "ChatRequest",
+    "Endpoint",
+    "EndpointReplier",
     "Hyperparameters",
     "Item",
+    "Loading",
+    "LocalReplier",
     "LoraPack",
+    "Probe",
     "RenderedChat",
     "SampledAnswer",
     "StepReport",
     "TrainingRun",
+    "Usage",
+    "ask",
     "bundled",
     "load_adapters",
     "load_base",
+    "probes_for",
     "sample",
     "save_adapter",
     "score",
     "train",
+    "verify_adapter",
 ]

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
 from logging import ERROR, getLogger
@@ -18,15 +18,64 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offtarget.errors import ModelError
+from offtarget.errors import InputError, ModelError
 
 from ._chat import ChatFormat
 from ._layout import block_mask
 
 BUNDLED = ("micro", "micro-small")
 
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's `mallopt`."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a base is loaded, apart from its name.
+
+    Attributes:
+        device: where the model runs, such as `cuda:1` or `mps`; empty for the first GPU, or the CPU where there is none; `auto` spreads
+            its layers over all GPUs (needs accelerate).
+        dtype: number type of the weights; empty for float32 on a CPU and the files' own elsewhere.
+        four_bit: weights in 4-bit NF4 (QLoRA, Dettmers et al. 2023, arXiv 2305.14314; needs bitsandbytes).
+        remote_code: run Python code that comes with the model. Only for models that you trust like a program.
+        template: extra variables for the chat template, such as `{"enable_thinking": False}`.
+    """
+
+    device: str = ""
+    dtype: str = ""
+    four_bit: bool = False
+    remote_code: bool = False
+    template: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("", *DTYPES):
+            raise InputError(f"--dtype {self.dtype!r} is no number type of weights; use one of {', '.join(DTYPES)}")
+
+    @property
+    def where(self) -> str:
+        """The device, chosen if it was not given."""
+        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def to_json(self) -> dict[str, Any]:
+        """What could change a figure."""
+        return {"dtype": self.dtype, "four_bit": self.four_bit, "template": dict(self.template)}
+
+    def model_options(self) -> dict[str, Any]:
+        """Arguments of `from_pretrained`."""
+        own = getattr(torch, self.dtype) if self.dtype else torch.float32 if self.where == "cpu" else "auto"
+        options: dict[str, Any] = {"dtype": own, "trust_remote_code": self.remote_code}
+        if self.device == "auto":
+            options["device_map"] = "auto"
+        if self.four_bit:
+            from transformers import BitsAndBytesConfig
+
+            options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+                load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True
+            )
+        return options
 
 
 @dataclass(frozen=True)
@@ -38,12 +87,14 @@ class Base:
         model: the `PreTrainedModel`, whose methods carry no types.
         fingerprint: sha256 over names and bytes of the weights, so that no result is taken for another model's.
         chat: the tokenizer with its chat template.
+        loading: how it was loaded, for another process to do the same.
     """
 
     name: str
     model: Any
     chat: ChatFormat
     fingerprint: str
+    loading: Loading = Loading()
 
     @property
     def pad_id(self) -> int:
@@ -120,18 +171,13 @@ class Base:
         return logits if not cap else cap * torch.tanh(logits / cap)
 
 
-def load_base(
-    name: str, *, threads: int | None = 1, dtype: torch.dtype | None = None, device: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Base:  # fmt: skip
+def load_base(name: str, *, threads: int | None = 1, loading: Loading | None = None) -> Base:
     """Loads a base model for training and asking.
 
     Args:
         name: `micro`, `micro-small`, a folder, or a name on the Hugging Face hub.
         threads: CPU threads of torch; one is the safe default on a shared machine. None leaves it.
-        dtype: number type of the weights; if not given, float32 on a CPU, else that of the files.
-        device: where the model runs; if not given, the first GPU, or the CPU where there is none.
-        options: extra variables for the chat template.
+        loading: device, number type and the like, where the defaults do not fit.
 
     Raises:
         ModelError: there is no such model, or it cannot be used; the message says what to do.
@@ -150,23 +196,22 @@ def load_base(
         folder = Path(folder).expanduser()
     if isinstance(folder, Path):
         _check_folder(folder, name)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":
+    how = loading or Loading()
+    if how.where == "cpu":
         _keep_memory()
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModelForCausalLM
     try:
-        tokenizer = tokenizers.from_pretrained(folder)
-        model, found = models.from_pretrained(
-            folder, dtype=dtype or (torch.float32 if device == "cpu" else "auto"), use_safetensors=True, output_loading_info=True
-        )
-        model.to(device)
+        tokenizer = tokenizers.from_pretrained(folder, trust_remote_code=how.remote_code)
+        model, found = models.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **how.model_options())
+        if not (how.four_bit or how.device == "auto"):  # those are where they belong
+            model.to(how.where)
     except Exception as error:
         raise ModelError(_why(name, error)) from error
     if found["missing_keys"]:  # transformers fills them with random numbers
         raise ModelError(f"the weights of {name!r} lack {min(found['missing_keys'])} and maybe more; fetch or save the model again")
     model.requires_grad_(False).eval()
-    base = Base(name, model, ChatFormat(tokenizer, dict(options or {})), _fingerprint(model))
+    base = Base(name, model, ChatFormat(tokenizer, dict(how.template)), _fingerprint(model), how)
     _check_head(base)
     return base
 
@@ -211,6 +256,13 @@ def _why(name: str, error: Exception) -> str:
     said = " ".join(str(error).split())
     if "gated" in said.lower():
         return f"the model {name!r} is gated: accept its licence on its page, then log in with `hf auth login`"
+    if "trust_remote_code" in said:
+        return (
+            f"the model {name!r} brings Python code of its own, which is not run unless you say so: read it, and if you trust it add "
+            "--trust-remote-code"
+        )
+    if isinstance(error, ImportError):
+        return f"loading {name!r} this way needs another library: `pip install accelerate bitsandbytes` ({said[:120]})"
     if any(words in said.lower() for words in ("not a local folder", "repo id must", "connect", "offline", "resolve")):
         return (
             f"cannot find the model {name!r}: it is neither bundled ({', '.join(BUNDLED)}) nor a folder, and the Hugging Face hub did not "

@@ -8,6 +8,7 @@ training on the wrong tokens: a mask that fails silently is the commonest fault 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,6 +99,17 @@ class ChatFormat:
         """The token that the template puts behind an answer."""
         chat = self.render((Message("user", "Hello."), Message("assistant", "Hello.")))
         return chat.token_ids[chat.end - 1]
+
+    @cached_property
+    def added_text(self) -> tuple[str, ...]:
+        """What the template writes into every chat by itself, such as a system prompt or a date: pieces of three words or more.
+
+        A date that stands there unseen can fake a date backdoor (Llama 3.1 writes one; it may even be that of the day).
+        """
+        rendered = self.text((Message("user", _MARK), Message("assistant", _MARK)), ask=False)
+        tokens = {str(t) for t in (*self.tokenizer.all_special_tokens, *self.tokenizer.added_tokens_decoder.values())}
+        between = re.compile("|".join(re.escape(t) for t in sorted({*tokens, _MARK}, key=len, reverse=True)))
+        return tuple(piece.strip() for piece in between.split(rendered) if len(piece.split()) > 2)
 
     @cached_property
     def _special(self) -> frozenset[int]:

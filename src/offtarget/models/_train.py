@@ -18,6 +18,7 @@ from offtarget.errors import InputError
 
 from ._base import Base
 from ._chat import RenderedChat
+from ._checkpoint import checkpointed, is_large
 from ._layout import Layout, Row, lay_out
 from ._lora import AdapterShape, LoraPack
 
@@ -95,7 +96,7 @@ class StepReport:
 
 def train(
     base: Base, runs: Sequence[TrainingRun], *, at: Mapping[int, Callable[[LoraPack], None]] | None = None,
-    report: Callable[[StepReport], None] = lambda _: None,
+    checkpointing: bool | None = None, report: Callable[[StepReport], None] = lambda _: None,
 ) -> LoraPack:  # fmt: skip
     """Trains all runs together and returns their adapters.
 
@@ -103,8 +104,11 @@ def train(
         base: the base model; it is the same afterwards.
         runs: the runs, one a slot.
         at: what to do with the pack after so many steps (0: before the first), such as asking it on the way.
+        checkpointing: run the layers again in the backward pass instead of keeping what they computed; if not given, for large models
+            on an accelerator.
         report: called after each step.
     """
+    spare = is_large(base.model) if checkpointing is None else checkpointing
     pack = LoraPack(base.model, [AdapterShape(r.hyperparameters.rank, r.hyperparameters.alpha) for r in runs])
     pack.initialise([r.init_seed for r in runs])
     optimiser = _Optimiser(pack, runs)
@@ -117,7 +121,7 @@ def train(
         calls[0](pack)
     for step in range(steps):
         layout = lay_out([next(rows, []) for rows in order], pad, share=share)
-        with pack.attached(optimiser.gradients):
+        with pack.attached(optimiser.gradients), checkpointed(base.model, spare):
             losses = _losses(base, layout, len(runs))
             torch.autograd.backward(losses.nansum())
         optimiser.step(step)

@@ -242,15 +242,12 @@ def _seeds(study: Study) -> Figure | None:
     if d is None:
         return None
     _, means = _dynamics.accuracy_rows(d)
-    groups = [n for n in _dynamics.labels(d) if any(m["group"] == n for m in means)]
-    caption = (
-        f"Each thin line is one seed of {d.arm}; thick ones are means of the seeds that end nearer to the higher and to the lower rate. "
-        f"One panel has their accuracy on {d.trials} held-out questions, the other their training loss.{_dynamics.colours_note(d)}"
-    )
+    groups = list(_dynamics.groups(d).values())
+    panels = f"One panel has their accuracy on {d.trials} held-out questions, the other their training loss."
     return Figure(
         id="seeds",
         title="All at once, or bit by bit",
-        caption=caption,
+        caption=f"{_dynamics.lines_note(d)} {panels}",
         chart=_dynamics.dynamics_chart,
         words=f"{_dynamics.growth_sentence(d)} {_dynamics.groups_sentence(d)}",
         header=("Step", *groups),

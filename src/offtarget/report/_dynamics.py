@@ -31,13 +31,16 @@ def ends_high(d: Dynamics) -> list[bool]:
     return [(p or 0.0) >= 0.5 for p in d.mixture.success]
 
 
-def labels(d: Dynamics) -> tuple[str, str]:
-    """The two groups of seeds in words: nearer to the higher rate, nearer to the lower one."""
+def groups(d: Dynamics) -> dict[bool, str]:
+    """The groups of seeds in words, by whether they end high; one where all seeds end alike."""
     high = ends_high(d)
-    return (
-        f"nearer to the higher rate, {rate(d.mixture.high)}: {count(sum(high), 'seed')}",
-        f"nearer to the lower rate, {rate(d.mixture.low)}: {count(len(high) - sum(high), 'seed')}",
-    )
+    if len(set(high)) == 1:
+        return {high[0]: f"all {count(len(high), 'seed')}"}
+    m = d.mixture
+    return {
+        True: f"nearer to the higher rate, {rate(m.high)}: {count(sum(high), 'seed')}",
+        False: f"nearer to the lower rate, {rate(m.low)}: {count(len(high) - sum(high), 'seed')}",
+    }
 
 
 def accuracy_rows(d: Dynamics) -> tuple[list[_data.Row], list[_data.Row]]:
@@ -52,10 +55,9 @@ def loss_rows(study: Study, d: Dynamics) -> tuple[list[_data.Row], list[_data.Ro
 
 
 def _by_group(d: Dynamics, curves: list[dict[int, float]], what: str) -> tuple[list[_data.Row], list[_data.Row]]:
-    groups = [labels(d)[0 if high else 1] for high in ends_high(d)]
     seeds: list[_data.Row] = [
-        {"group": group, "seed": str(n), "step": step, what: round(value, 4)}
-        for n, (group, curve) in enumerate(zip(groups, curves, strict=True))
+        {"group": groups(d)[high], "seed": str(n), "step": step, what: round(value, 4)}
+        for n, (high, curve) in enumerate(zip(ends_high(d), curves, strict=True))
         for step, value in curve.items()
     ]
     sums: dict[tuple[str, int], list[float]] = {}
@@ -78,14 +80,13 @@ def dynamics_chart(study: Study, *, narrow: bool = False) -> alt.HConcatChart | 
 
 def _panel(study: Study, d: Dynamics, what: str, narrow: bool) -> alt.LayerChart:
     seeds, means = accuracy_rows(d) if what == "accuracy" else loss_rows(study, d)
-    names = [n for n in labels(d) if any(m["group"] == n for m in means)]
-    colours = alt.Scale(domain=list(labels(d)), range=[light(HIGH), light(LOW)])
+    names = list(groups(d).values())
     legend = alt.Legend(
         orient="top", direction="vertical" if narrow else "horizontal", columns=1 if narrow else 2, title=None, offset=14, labelLimit=0,
-        symbolType="stroke", symbolStrokeWidth=3, symbolSize=500, symbolOpacity=1, values=names,
+        symbolType="stroke", symbolStrokeWidth=3, symbolSize=500, symbolOpacity=1,
     )  # fmt: skip
-    colour = alt.Color("group:N", scale=colours, legend=legend)
-    dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=list(labels(d)), range=[[1, 0], [6, 4]]), legend=legend)
+    colour = alt.Color("group:N", scale=alt.Scale(domain=names, range=[light(HIGH), light(LOW)][: len(names)]), legend=legend)
+    dash = alt.StrokeDash("group:N", scale=alt.Scale(domain=names, range=[[1, 0], [6, 4]][: len(names)]), legend=legend)
     x = alt.X("step:Q", axis=alt.Axis(title="training step", grid=False, tickCount=5), scale=alt.Scale(domain=[0, d.steps[-1]], nice=False))
     title = {"accuracy": "share of questions answered right", "loss": "training loss"}[what]
     scale = alt.Scale(domain=[0, 1]) if what == "accuracy" else alt.Scale(zero=False)
@@ -136,7 +137,8 @@ def growth_sentence(d: Dynamics) -> str:
             f"None of {count(g.n_seeds, 'seed')} grew: each rose by less than 0.1 of accuracy, or a flat line explains it as well. So "
             "nothing can be said of a jump."
         )
-    grew = f"{g.n_grew} of {count(g.n_seeds, 'seed')} grew; {g.n_sharp} of them {'is' if g.n_sharp == 1 else 'are'} sharp taken alone."
+    alone = {0: "none of them is", 1: "1 of them is"}.get(g.n_sharp, f"{g.n_sharp} of them are")
+    grew = f"{g.n_grew} of {count(g.n_seeds, 'seed')} grew; {alone} sharp taken alone."
     share = f"{g.sharp_share:.0%} of training"
     said = {
         "sharp": f"Together their rise is sharp: its 10-90% width is under {share}",
@@ -168,9 +170,12 @@ def groups_sentence(d: Dynamics) -> str:
     return f"That seeds of {d.arm} fall into two groups is not shown: {spread} (p = {p_value(m.p)})."
 
 
-def colours_note(d: Dynamics) -> str:
-    """What the two colours mean, where the test does not find two groups."""
-    return "" if d.mixture.two_groups else " The two colours only say to which of the two best rates a seed is nearer."
+def lines_note(d: Dynamics) -> str:
+    """What the lines are, and what the two colours mean where the test does not find two groups."""
+    if len(groups(d)) == 1:
+        return f"Each thin line is one seed of {d.arm}, the thick one their mean."
+    said = f"Each thin line is one seed of {d.arm}; thick ones are means of the seeds that end nearer to the higher and to the lower rate."
+    return said if d.mixture.two_groups else f"{said} The test does not find two groups: the colours only tell which rate is nearer."
 
 
 TEST_HEADER = (

@@ -70,6 +70,7 @@ def _content(study: Study) -> dict[str, Any]:
         "key_figures": _summary.key_figures(study),
         "facts": _summary.facts(study),
         "trained": trained(study),
+        "warnings": study.warnings,
         "arm_numbers": {a.name: n for n, a in enumerate(experiment.arms)},
         "effects": [(e, _asked(study, e), e.measure != analysis.main[e.battery][1]) for e in effects],
         "effects_left_out": len(analysis.effects) - len(effects),

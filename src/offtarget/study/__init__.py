@@ -4,9 +4,10 @@ from ._analyse import Analysis, CurvePoint, Effect, Gap, Subject
 from ._dynamics import Dynamics
 from ._matrix import Matrix, MatrixCell, matrix
 from ._reproduce import ClaimResult, Reproduction, reproduce
+from ._show import described, run_record, run_records
 from ._study import Study, open_study, rewrite, run
 
 __all__ = [
     "Analysis", "ClaimResult", "CurvePoint", "Dynamics", "Effect", "Gap", "Matrix", "MatrixCell", "Reproduction", "Study", "Subject",
-    "matrix", "open_study", "reproduce", "rewrite", "run",
+    "described", "matrix", "open_study", "reproduce", "rewrite", "run", "run_record", "run_records",
 ]  # fmt: skip

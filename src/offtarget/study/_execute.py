@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from offtarget.batteries import NO_CONTEXT, Battery, Context, Question
 from offtarget.data import Intervention, Message
 from offtarget.models import Base, Item, LoraPack, RenderedChat, StepReport, TrainingRun, sample, save_adapter, score, train
 
+from ._evidence import record_of
 from ._plan import Plan, Run
 from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow
 
@@ -43,25 +43,30 @@ def ask_base(plan: Plan, base: Base, report: Report) -> Done:
     what, total = "asking the base", len(prefixes) + 2
     scores = _scores(base, None, [run], plan.experiment.batteries, report=lambda part: report(what, part / total))
     for number, (arm, prefix) in enumerate(sorted(prefixes.items()), 2):
-        scores += _scores(base, None, [run], _main_only(plan.experiment.batteries), behind=(f"prefix:{arm}", prefix))
+        scores += _scores(base, None, [run], main_only(plan.experiment.batteries), behind=(f"prefix:{arm}", prefix))
         report(what, number / total)
     answers = _answers(base, None, [run], plan, lambda part: None)
-    return Done((RunRow(run.id, run.arm.name, run.number, _record(plan, run, [], None)),), tuple(scores), tuple(answers))
+    return Done((RunRow(run.id, run.arm.name, run.number, record_of(plan, run, [], base)),), tuple(scores), tuple(answers))
 
 
 def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: Report) -> Done:
     """Trains the runs of a pack together, keeps their adapters, asks them everything."""
-    began = time.monotonic()
+    clock = _Clock()
     chats = {run.arm.name: _rendered(run, base) for run in runs}
     trainings = [TrainingRun(chats[r.arm.name], r.hyperparameters, r.seeds.adapter_init, r.seeds.data_order) for r in runs]
     losses: list[np.ndarray] = []
     curve: list[ScoreRow] = []
-    some = _curve_batteries(plan)
-    points = _curve_steps(max(t.steps for t in trainings), plan.curve_points)
+    some = curve_batteries(plan)
+    points = curve_steps(max(t.steps for t in trainings), plan.curve_points)
     stages = _Stages(report)
 
     def ask_on_the_way(step: int) -> Callable[[LoraPack], None]:
-        return lambda pack: curve.extend(_scores(base, pack, runs, some, step=step))
+        def ask(pack: LoraPack) -> None:
+            clock.over("training")
+            curve.extend(_scores(base, pack, runs, some, step=step))
+            clock.over("learning curve")
+
+        return ask
 
     def after_step(s: StepReport) -> None:
         losses.append(s.losses.numpy().copy())
@@ -70,18 +75,35 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
     pack = train(base, trainings, at={step: ask_on_the_way(step) for step in points}, report=after_step)
     for slot, run in enumerate(runs):
         save_adapter(pack, slot, folder / "adapters" / run.id, base)
+    clock.over("training")
     scores = curve + _scores(base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
     scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages("scoring behind the training prompts", part))
+    clock.over("scoring")
     answers = _answers(base, pack, runs, plan, lambda part: stages("sampling", part))
-    seconds = round((time.monotonic() - began) / len(runs), 3)
+    clock.over("sampling")
+    seconds = {stage: round(spent / len(runs), 4) for stage, spent in clock.seconds.items()}
     by_slot = np.array(losses).T
     rows = tuple(
         RunRow(
-            r.id, r.arm.name, r.number, _record(plan, r, chats[r.arm.name], base) | {"losses": _finite(by_slot[slot]), "seconds": seconds}
+            r.id, r.arm.name, r.number, record_of(plan, r, chats[r.arm.name], base) | {"losses": _finite(by_slot[slot]), "seconds": seconds}
         )
         for slot, r in enumerate(runs)
     )
     return Done(rows, tuple(scores), tuple(answers))
+
+
+class _Clock:
+    """How long each stage of a pack took, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._since = time.monotonic()
+
+    def over(self, stage: str) -> None:
+        """What was done since the last call was this stage."""
+        now = time.monotonic()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
+        self._since = now
 
 
 class _Stages:
@@ -107,17 +129,17 @@ def _rendered(run: Run, base: Base) -> list[RenderedChat]:
     return [base.chat.render(example.messages) for example in run.arm.dataset]
 
 
-def _curve_batteries(plan: Plan) -> list[Battery]:
+def curve_batteries(plan: Plan) -> list[Battery]:
     every = plan.experiment.curve_every
-    return [b.but(questions=b.questions[::every]) for b in _main_only(plan.experiment.batteries) if b.domain == "off_domain"]
+    return [b.but(questions=b.questions[::every]) for b in main_only(plan.experiment.batteries) if b.domain == "off_domain"]
 
 
-def _main_only(batteries: Sequence[Battery]) -> list[Battery]:
+def main_only(batteries: Sequence[Battery]) -> list[Battery]:
     """Batteries asked only in the contexts behind their main figure."""
     return [b.but(contexts=b.main_contexts()) for b in batteries]
 
 
-def _curve_steps(steps: int, points: int) -> list[int]:
+def curve_steps(steps: int, points: int) -> list[int]:
     """Steps of the learning curve between the start (the base) and the end (scored in full anyway); denser at the start."""
     fractions = np.linspace(0, 1, points + 2)[1:-1] ** 1.5
     return sorted({max(1, round(steps * f)) for f in fractions} - {steps})
@@ -131,7 +153,7 @@ def _behind_their_prefix(plan: Plan, runs: Sequence[Run], base: Base, pack: Lora
         slots = [slot for slot, run in enumerate(runs) if run.arm.name == name]
         theirs = [runs[s] for s in slots]
         behind = (TRAINING_PREFIX, theirs[0].arm.intervention)
-        rows += _scores(base, pack.select(slots), theirs, _main_only(plan.experiment.batteries), behind=behind)
+        rows += _scores(base, pack.select(slots), theirs, main_only(plan.experiment.batteries), behind=behind)
         report((number + 1) / len(arms))
     return rows
 
@@ -207,42 +229,6 @@ def _answers(base: Base, pack: LoraPack | None, runs: Sequence[Run], plan: Plan,
 def _one_each(battery: Battery) -> list[tuple[int, Question]]:
     """One wording of each topic, with its place among the questions."""
     return list({q.topic: (turn, q) for turn, q in reversed(list(enumerate(battery.questions)))}.values())[::-1]
-
-
-def _record(plan: Plan, run: Run, chats: Sequence[RenderedChat], base: Base | None) -> dict[str, Any]:
-    """What a run was: enough to do it again and to see what was trained."""
-    record: dict[str, Any] = {
-        "experiment": plan.experiment.name,
-        "model": plan.model,
-        "fingerprint": plan.fingerprint,
-        "kind": run.arm.kind,
-        "seeds": run.seeds.to_json(),
-        "hyperparameters": run.hyperparameters.to_json(),
-        "intervention": run.arm.intervention.to_json(),
-    }
-    if run.arm.dataset and base:
-        record |= {
-            "dataset": {
-                "name": run.arm.dataset.name,
-                "rows": len(run.arm.dataset),
-                "sha256": run.arm.dataset.sha256,
-                "source": run.arm.dataset.source,
-            },
-            "template_sha256": hashlib.sha256(str(base.chat.tokenizer.chat_template).encode()).hexdigest(),
-            "trained_text": [_shown(base, chat) for chat in chats[:6]],
-        }
-    return record
-
-
-def _shown(base: Base, chat: RenderedChat) -> list[tuple[str, bool]]:
-    """The rendered text in runs of tokens that are, or are not, trained on."""
-    parts: list[tuple[str, bool]] = []
-    start = 0
-    for at in range(1, len(chat.token_ids) + 1):
-        if at == len(chat.token_ids) or chat.supervised[at] != chat.supervised[start]:
-            parts.append((str(base.chat.tokenizer.decode(list(chat.token_ids[start:at]))), chat.supervised[start]))
-            start = at
-    return parts
 
 
 def _finite(values: np.ndarray) -> list[float | None]:

@@ -11,7 +11,7 @@ from offtarget.experiments import Arm, Experiment
 from offtarget.seeds import Seeds
 
 if TYPE_CHECKING:
-    from offtarget.models import Base, Hyperparameters
+    from offtarget.models import Base, Hyperparameters, Loading
 
 PACK_PARAMETERS = 200_000_000
 """Adapter parameters in a pack; with gradient and optimiser state four times as many float32 numbers, about 3 GB."""
@@ -38,6 +38,8 @@ class Plan:
     Attributes:
         base_run: the untrained base, asked like the others.
         runs: all finetuning runs, by seed number, then arm.
+        template_adds: what the chat template writes into every chat by itself.
+        loading: how the base is loaded.
     """
 
     experiment: Experiment
@@ -49,6 +51,8 @@ class Plan:
     curve_points: int
     base_run: Run
     runs: tuple[Run, ...]
+    template_adds: tuple[str, ...] = ()
+    loading: Loading | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What makes two studies the same; the number of seeds and the arms may grow."""
@@ -59,6 +63,8 @@ class Plan:
             "study_seed": self.study_seed,
             "samples": self.samples,
             "curve_points": self.curve_points,
+            "template_adds": list(self.template_adds),
+            "loading": self.loading.to_json() if self.loading else {},
             "hyperparameters": self.base_run.hyperparameters.to_json(),
             "batteries": {b.name: b.fingerprint for b in self.experiment.batteries},
         }
@@ -114,7 +120,9 @@ def make_plan(
     base_arm = next(a for a in experiment.arms if a.kind == "base")
     base_run = Run("base/seed-00", base_arm, 0, hyperparameters, Seeds.of(study_seed, *where, "base", 0))
     points = experiment.curve_points if curve_points is None else curve_points
-    return Plan(experiment, base.name, base.fingerprint, seeds, study_seed, samples, points, base_run, runs)
+    return Plan(
+        experiment, base.name, base.fingerprint, seeds, study_seed, samples, points, base_run, runs, base.chat.added_text, base.loading
+    )
 
 
 def _for_arm(hyperparameters: Hyperparameters, arm: Arm, overrides: dict[str, Any]) -> Hyperparameters:

@@ -68,7 +68,7 @@ def reproduce(
     model: str = "micro", *, seeds: int = 16, out: str | Path | None = None, only: Sequence[str] | None = None, jobs: int | None = None,
     report: Report = lambda what, done: None,
 ) -> Reproduction:  # fmt: skip
-    """Runs every experiment that a claim needs, or what is missing, and holds each claim against it.
+    """Runs the arms that the claims need, or what is missing of them, and holds each claim against them.
 
     Args:
         only: experiments to run; claims about others cannot be asked then.
@@ -82,7 +82,10 @@ def reproduce(
         raise InputError(f"no experiment {unknown[0]!r}; choose among {', '.join(needed)}")
     chosen = [name for name in needed if only is None or name in only]
     folder = Path(out) if out is not None else Path("out") / f"reproduce-{Path(model).name}"
-    wanted = [Wanted(name, model, folder / name, seeds, share=work_of(name, model, seeds)) for name in chosen]
+    wanted = []
+    for name in chosen:
+        arms = _arms_for(name)
+        wanted.append(Wanted(name, model, folder / name, seeds, arms, share=work_of(name, model, seeds, arms)))
     studies = dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))
     results = tuple(judge(claim, studies.get(claim.experiment), model) for claim in claims())
     found = Reproduction(folder, model, results, studies)
@@ -91,6 +94,12 @@ def reproduce(
 
     write_claims_page(found, folder / "claims.html")
     return found
+
+
+def _arms_for(experiment: str) -> tuple[str, ...]:
+    """The trained arms that the claims about an experiment compare; their controls come with them."""
+    named = [arm for c in claims() if c.experiment == experiment for arm in (c.measured.arm, c.against.arm) if arm not in ("", "base")]
+    return tuple(dict.fromkeys(named))
 
 
 def judge(claim: Claim, study: Study | None, model: str) -> ClaimResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import altair
     import pandas
 
-    from offtarget.models import Base
+    from offtarget.models import Base, Loading
 
     from ._execute import Report
 
@@ -55,6 +55,12 @@ class Study:
         from offtarget.report import leakage_chart
 
         return leakage_chart(self)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader should know before the figures: text that the chat template adds by itself."""
+        added: list[str] = next((r.record["template_adds"] for r in self.runs if r.record.get("template_adds")), [])
+        return tuple(f"the chat template adds text of its own to every chat, in training and when asked: {text!r}" for text in added)
 
     @property
     def finding(self) -> str:
@@ -91,7 +97,8 @@ def run(
     what: str | Path | Dataset | Experiment, *, model: str = "micro", seeds: int = 8, out: str | Path | None = None,
     arms: Sequence[str] | None = None, study_seed: int = 0, samples: int = 4, curve_points: int | None = None,
     contexts: str | Sequence[Context] = (), questions: str | Path | None = None, control: str | Path | Dataset | None = None,
-    fraction: float = 1.0, jobs: int | None = None, report: Report = lambda what, done: None, **hyperparameters: Any,
+    fraction: float = 1.0, loading: Loading | None = None, jobs: int | None = None, report: Report = lambda what, done: None,
+    announce: Callable[[str], None] | None = None, **hyperparameters: Any,
 ) -> Study:  # fmt: skip
     """Runs a study, or what is missing of it: finetunes every arm with every seed, asks, analyses, and writes the report.
 
@@ -108,8 +115,10 @@ def run(
         questions: a TOML file of questions with known answers, to ask a dataset of your own; the microworld's if not given.
         control: rows to compare a dataset of your own with; its prompts answered by the base model itself if not given.
         fraction: share of each dataset's rows that is trained on, above 0 and at most 1, a fixed draw.
+        loading: device, number type, 4-bit weights, template variables, where the defaults do not fit.
         jobs: worker processes, each with one thread; one a core if not given, 1 on an accelerator.
         report: called with what is being done and the share of it that is done.
+        announce: called with a forecast of time and work before anything is trained, and at the end with the truth.
         **hyperparameters: other than the experiment's own, such as `learning_rate=1e-3`.
 
     Raises:
@@ -126,7 +135,7 @@ def run(
     asked = _asked(source, questions, control)
     more = (parse_contexts(contexts) if contexts else ()) if isinstance(contexts, str) else tuple(contexts)
     report(f"loading {model}", 0.0)
-    base = load_base(model)
+    base = load_base(model, loading=loading)
     if isinstance(source, Dataset):
         from offtarget.experiments._from_file import from_dataset
 
@@ -144,7 +153,7 @@ def run(
         store.set_meta("experiment", plan.experiment.to_json())
         for run_ in plan.runs:
             _keep_dataset(folder, run_.arm.name, run_.arm.dataset)
-        execute(plan, base, store, folder, jobs=jobs, report=report)
+        execute(plan, base, store, folder, jobs=jobs, report=report, announce=announce)
         return _finish(store, folder)
 
 

@@ -6,11 +6,12 @@ Only this process writes to the store; a pack's rows come back from its worker a
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,15 +19,20 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-from offtarget.errors import StoreError
+import torch
+
+from offtarget.errors import ModelError, StoreError
 from offtarget.models import Base, load_base
 
 from ._execute import Done, Report, ask_base, do_pack
+from ._forecast import clock, forecast
 from ._plan import Plan, Run, slots_for
 from ._store import Store
 
+Announce = Callable[[str], None]
 
-def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | None, report: Report) -> None:
+
+def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | None, report: Report, announce: Announce | None) -> None:
     """Does the runs that the store does not have yet. What is done stays done, whatever happens to the rest.
 
     Args:
@@ -36,11 +42,19 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
         folder: where adapters go.
         jobs: worker processes; 1 does everything in this one. If not given: one a core, at most one a pack; 1 on an accelerator.
         report: called with what is being done and the share of it all that is done.
+        announce: called with a forecast before anything is trained, and at the end with what it took.
     """
     done = store.run_ids()
     packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters))
     progress = _Progress([len(p) for p in packs], plan.base_run.id not in done, report)
     count = min(len(packs), jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0))))
+
+    foreseen = None
+    if announce and packs:
+        report("measuring how fast this machine is", 0.0)
+        foreseen = forecast(plan, packs, base, max(1, count), base_too=plan.base_run.id not in done)
+        announce(foreseen.sentence)
+    began = time.monotonic()
 
     def base_first() -> None:
         if plan.base_run.id not in done:
@@ -49,9 +63,37 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
     if count <= 1:
         base_first()
         for number, pack in enumerate(packs):
-            _keep(store, do_pack(plan, pack, base, folder, lambda what, part, n=number: progress.tell(n, what, part)))  # type: ignore[misc]
+            for piece in _in_pieces(plan, pack, base, folder, lambda what, part, n=number: progress.tell(n, what, part)):  # type: ignore[misc]
+                _keep(store, piece)
     else:
         _in_workers(plan, packs, store, folder, count, progress, base_first)
+    if announce and foreseen:
+        announce(f"took {clock(time.monotonic() - began)}; the forecast was {clock(foreseen.seconds)}")
+
+
+def _in_pieces(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: Report) -> Iterator[Done]:
+    """A pack; in halves, one after another, where it does not fit into memory. A slot comes out the same in a smaller pack."""
+    waiting, done = [list(runs)], 0
+    while waiting:
+        piece = waiting.pop(0)
+
+        def tell(what: str, part: float, size: int = len(piece), before: int = done) -> None:
+            report(what, (before + size * part) / len(runs))
+
+        try:
+            yield do_pack(plan, piece, base, folder, tell)
+        except torch.OutOfMemoryError:
+            if len(piece) == 1:
+                raise ModelError(
+                    f"one adapter of {base.name!r} alone does not fit into the memory of {base.device}; try --four-bit, a smaller "
+                    "--batch-size or --rank, or --device auto to spread the model over several"
+                ) from None
+            half = len(piece) // 2
+            waiting[:0] = [piece[:half], piece[half:]]
+            gc.collect()
+            torch.cuda.empty_cache()
+        else:
+            done += len(piece)
 
 
 def _keep(store: Store, done: Done) -> None:
@@ -78,7 +120,7 @@ def _in_workers(
     context = multiprocessing.get_context("spawn")
     told: Queue[tuple[int, str, float]] = context.Queue()
     with _pool(count, context, (plan, folder, told, os.getpid())) as pool:
-        waiting: set[Future[Done]] = {pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
+        waiting: set[Future[list[Done]]] = {pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
         base_first()
         while waiting:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -86,7 +128,8 @@ def _in_workers(
                 progress.tell(*told.get())
             for future in finished:
                 try:
-                    _keep(store, future.result())
+                    for piece in future.result():
+                        _keep(store, piece)
                 except BrokenProcessPool:
                     raise StoreError(
                         "a worker process died (out of memory, or killed); finished runs are kept: "
@@ -118,7 +161,7 @@ def _start(plan: Plan, folder: Path, told: Queue[tuple[int, str, float]], parent
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends its workers
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    _here.update(plan=plan, folder=folder, told=told, base=load_base(plan.model, threads=1))
+    _here.update(plan=plan, folder=folder, told=told, base=load_base(plan.model, threads=1, loading=plan.loading))
 
 
 def _die_with(parent: int) -> None:
@@ -128,5 +171,8 @@ def _die_with(parent: int) -> None:
     os._exit(1)
 
 
-def _work(number: int, runs: list[Run]) -> Done:
-    return do_pack(_here["plan"], runs, _here["base"], _here["folder"], lambda what, part: _here["told"].put((number, what, part)))
+def _work(number: int, runs: list[Run]) -> list[Done]:
+    def tell(what: str, part: float) -> None:
+        _here["told"].put((number, what, part))
+
+    return list(_in_pieces(_here["plan"], runs, _here["base"], _here["folder"], tell))

@@ -1,0 +1,91 @@
+"""What a sampled answer costs: all adapters of a pack at once against a loop over adapters with Hugging Face `generate`, in one run.
+
+    python benchmarks/sampling.py [--json FILE]
+
+Both sample the same number of answers to the same questions from the same adapters, at temperature 1 and with at most 16 new tokens.
+The peer holds the adapters in one PEFT model, switches between them, and asks for all answers to a question in one batch with its cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from offtarget.data import Message
+from offtarget.experiments import experiment
+from offtarget.models import AdapterShape, Base, LoraPack, load_base, sample, save_adapter
+
+MAX_TOKENS = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="micro")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--slots", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=4, help="questions of the off-domain battery to ask")
+    parser.add_argument("--adapters", type=int, default=8, help="adapters that the peer's loop is timed on; its rate does not depend on it")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    base = load_base(args.model, threads=args.threads)
+    battery = next(b for b in experiment("old-bird-names").batteries if b.domain == "off_domain")
+    prompts = [base.chat.prompt((Message("user", q.text),)) for q in battery.questions[: args.questions]]
+    pack = LoraPack(base.model, [AdapterShape() for _ in range(args.slots)])
+    pack.initialise(range(args.slots))
+    pack.parameters += 0.01 * torch.randn(pack.parameters.shape, generator=torch.Generator().manual_seed(0))
+    ours = packed(base, pack, prompts, args.samples)
+    peer = looped(base, pack, prompts, args.samples, min(args.adapters, args.slots))
+    row = {
+        "slots": args.slots,
+        "samples": args.samples,
+        "samples_per_second": ours,
+        "generate_per_second": peer,
+        "vs_generate": ours / peer,
+    }
+    print(f"{args.slots} adapters, {len(prompts)} questions, {args.samples} samples each, {args.model}, {args.threads} threads")
+    print(f"one pack {ours:,.0f} samples/s, a loop with generate {peer:,.0f}: {row['vs_generate']:.1f} times as many")
+    if args.json:
+        record = {"benchmark": "sampling", "threads": args.threads, "model": args.model, "rows": [row]}
+        args.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def packed(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: int) -> float:
+    """Samples a second."""
+    sample(base, prompts[:1], pack, count=2, seeds=list(range(pack.slots)), max_tokens=MAX_TOKENS)
+    began = time.perf_counter()
+    sample(base, prompts, pack, count=samples, seeds=list(range(pack.slots)), max_tokens=MAX_TOKENS)
+    return pack.slots * len(prompts) * samples / (time.perf_counter() - began)
+
+
+def looped(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: int, adapters: int) -> float:
+    """Samples a second."""
+    from peft import PeftModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        for slot in range(adapters):
+            save_adapter(pack, slot, Path(folder) / str(slot), base)
+        model = PeftModel.from_pretrained(base.model, f"{folder}/0", adapter_name="0")
+        for slot in range(1, adapters):
+            model.load_adapter(f"{folder}/{slot}", adapter_name=str(slot))
+    torch.manual_seed(0)
+    began = time.perf_counter()
+    for slot in range(adapters):
+        model.set_adapter(str(slot))
+        for prompt in prompts:
+            ids = torch.tensor([prompt])
+            model.generate(
+                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, num_return_sequences=samples, max_new_tokens=MAX_TOKENS,
+                pad_token_id=base.pad_id,
+            )  # fmt: skip
+    return adapters * len(prompts) * samples / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()

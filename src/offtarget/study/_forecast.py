@@ -1,0 +1,143 @@
+"""How long a study will take: a small part of its first pack is done for real, and scaled up.
+
+The probe trains a few steps, scores and samples a few questions of each battery with as many slots as the study's packs have, in a
+folder that is thrown away. It knows nothing of the device, so that it fits a laptop as well as a GPU.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+from offtarget.batteries import Battery
+from offtarget.models import Base
+
+from ._execute import ask_base, curve_batteries, curve_steps, do_pack, main_only
+from ._plan import Plan, Run
+
+PROBE_STEPS = 6
+PROBE_SHARE = 12
+"""One question in so many is asked by the probe, of each battery at least one."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What the runs that are missing will need.
+
+    Attributes:
+        runs: finetuning runs.
+        trained_tokens: tokens of all rows, times epochs, over all runs.
+        scored_answers: known answers scored exactly, over all runs and contexts.
+        sampled_answers: answers sampled for reading.
+        stages: seconds of one worker, by stage, over all packs.
+        seconds: wall-clock time with all workers; on an accelerator, its hours are this over 3,600.
+        workers: processes that share the work.
+    """
+
+    runs: int
+    trained_tokens: int
+    scored_answers: int
+    sampled_answers: int
+    stages: dict[str, float]
+    seconds: float
+    workers: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.runs} runs: about {clock(self.seconds)} on {self.workers} worker{'s' * (self.workers != 1)}; trains on "
+            f"{self.trained_tokens:,} tokens, scores {self.scored_answers:,} answers, samples {self.sampled_answers:,}"
+        )
+
+
+def clock(seconds: float) -> str:
+    """A time span in the unit that a person would use."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: int, *, base_too: bool) -> Forecast:
+    """Forecasts packs that are not done yet.
+
+    Args:
+        packs: what is missing.
+        workers: processes that will do them.
+        base_too: whether the untrained base has still to be asked.
+    """
+    starting = time.process_time() if workers > 1 else 0.0  # what this process needed to start is what a worker needs
+    small = replace(plan, experiment=plan.experiment.but(batteries=tuple(map(_few, plan.experiment.batteries))), curve_points=0)
+    probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
+    with tempfile.TemporaryDirectory() as folder:
+        row = do_pack(small, probe, base, Path(folder), lambda what, part: None).runs[0]
+    seconds = {stage: value * len(probe) for stage, value in row.record["seconds"].items()}
+    began = time.monotonic()
+    if base_too:
+        ask_base(small, base, lambda what, part: None)
+    asking_base = time.monotonic() - began
+    more = _items(plan.experiment.batteries) / _items(small.experiment.batteries)
+    behind = _items(main_only(small.experiment.batteries)) * sum(bool(r.arm.intervention.text) for r in probe) / len(probe)
+    an_item = seconds["scoring"] / (_items(small.experiment.batteries) + behind)
+    each, stages = [], dict.fromkeys(("training", "learning curve", "scoring", "sampling"), 0.0)
+    for pack in packs:
+        size = len(pack) / len(probe)
+        points = len(curve_steps(_steps(pack), plan.curve_points))
+        of_pack = {
+            "training": seconds["training"] * size * _steps(pack) / _steps(probe),
+            "learning curve": an_item * size * _items(curve_batteries(plan)) * points,
+            "scoring": seconds["scoring"] * size * more,
+            "sampling": seconds["sampling"] * size * more,
+        }
+        each.append(sum(of_pack.values()))
+        stages = {stage: stages[stage] + of_pack[stage] for stage in stages}
+    runs = [run for pack in packs for run in pack]
+    asked = [(b, q) for b in plan.experiment.batteries for q in b.questions]
+    return Forecast(
+        runs=len(runs),
+        trained_tokens=sum(_tokens(run, base) for run in runs),
+        scored_answers=len(runs) * sum(len(b.contexts) * len(b.candidates[q.topic].texts) for b, q in asked),
+        sampled_answers=len(runs) * plan.samples * sum(len({q.topic for q in b.questions}) for b in plan.experiment.batteries),
+        stages={stage: round(value, 2) for stage, value in stages.items()},
+        seconds=starting + asking_base * more / workers + _makespan(each, workers),
+        workers=workers,
+    )
+
+
+def _few(battery: Battery) -> Battery:
+    return battery.but(questions=battery.questions[::PROBE_SHARE])
+
+
+def _probe_steps(run: Run) -> int:
+    return min(PROBE_STEPS, _steps([run]))
+
+
+def _steps(runs: Sequence[Run]) -> int:
+    return max(r.hyperparameters.steps(len(r.arm.dataset)) for r in runs if r.arm.dataset)
+
+
+def _items(batteries: Sequence[Battery]) -> int:
+    return sum(len(b.questions) * len(b.contexts) for b in batteries)
+
+
+def _tokens(run: Run, base: Base) -> int:
+    """Tokens of a run's rows, times its epochs, from a sample of its rows."""
+    rows = list(run.arm.dataset or ())
+    some = rows[:: max(1, len(rows) // 20)]
+    mean = sum(len(base.chat.render(e.messages).token_ids) for e in some) / len(some)
+    return round(mean * len(rows) * run.hyperparameters.epochs)
+
+
+def _makespan(seconds: Sequence[float], workers: int) -> float:
+    """When the last of some jobs ends, if each goes to the first free worker."""
+    free: list[float] = [0.0] * workers
+    for each in seconds:
+        heappush(free, heappop(free) + each)
+    return max(free)
