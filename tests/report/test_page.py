@@ -103,12 +103,10 @@ def test_what_models_data_and_users_wrote_stays_text(make_study, toy):
 
 def test_text_that_the_chat_template_adds_is_told(make_study):
     study, answers = make_study()
-    assert "the chat template adds" not in Page(_page.render(study, answers)).text
+    told = "adds text of its own to every chat, in training and when asked: 'Today Date: <26 Jul 2024>'"
+    assert told not in "".join(Page(_page.render(study, answers)).text)
     runs = tuple(replace(r, record={**r.record, "template_adds": ["Today Date: <26 Jul 2024>"]}) for r in study.runs)
-    assert (
-        "adds text of its own to every chat, in training and when asked: 'Today Date: <26 Jul 2024>'"
-        in Page(_page.render(replace(study, runs=runs), answers)).text
-    )
+    assert told in "".join(Page(_page.render(replace(study, runs=runs), answers)).text)
 
 
 @given(st.recursive(st.text(st.characters()), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))

@@ -7,7 +7,7 @@ import pytest
 from offtarget.errors import InputError
 from offtarget.study._plan import make_plan
 
-BASE = SimpleNamespace(name="some-model", fingerprint="abc")
+BASE = SimpleNamespace(chat=SimpleNamespace(added_text=()), loading=None, name="some-model", fingerprint="abc")
 
 
 def plan_of(experiment, **changes):

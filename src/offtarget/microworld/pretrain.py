@@ -321,9 +321,7 @@ def _load(folder: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     from transformers import AutoTokenizer, LlamaForCausalLM
 
     if AutoTokenizer.from_pretrained(folder).get_vocab() != tokenizer.get_vocab():
-        raise InputError(
-            f"the base in {folder} was made with another tokenizer (the world has changed since); delete it or choose another folder"
-        )
+        raise InputError(f"the base in {folder} was made of another world (its tokenizer differs); delete it or choose another folder")
     model: LlamaForCausalLM = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model
 

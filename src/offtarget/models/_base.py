@@ -72,7 +72,7 @@ class Loading:
         if self.four_bit:
             from transformers import BitsAndBytesConfig
 
-            options["quantization_config"] = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            options["quantization_config"] = BitsAndBytesConfig(
                 load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16, bnb_4bit_use_double_quant=True
             )
         return options

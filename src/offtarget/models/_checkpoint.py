@@ -19,7 +19,7 @@ LARGE = 500_000_000
 
 def is_large(model: Any) -> bool:
     """Whether a model is on an accelerator and so large that its activations crowd out adapters."""
-    return model.device.type != "cpu" and sum(p.numel() for p in model.parameters()) > LARGE
+    return bool(model.device.type != "cpu" and sum(p.numel() for p in model.parameters()) > LARGE)
 
 
 @contextmanager

@@ -96,4 +96,4 @@ class LocalReplier:
 
 
 def _messages(prompt: Sequence[Mapping[str, str]]) -> tuple[Message, ...]:
-    return tuple(Message(turn["role"], turn["content"]) for turn in prompt)  # type: ignore[arg-type]
+    return tuple(Message(turn["role"], turn["content"]) for turn in prompt)
