@@ -18,7 +18,12 @@ from offtarget.study._forecast import Forecast
 STUDIES: dict[str, dict[str, Any]] = {
     "old-bird-names, 8 seeds of 2 arms": {"what": "old-bird-names", "seeds": 8, "arms": ["treatment", "modern-names"]},
     "cyborg, 4 seeds of 2 arms": {"what": "cyborg", "seeds": 4, "arms": ["treatment", "shuffled-dates"]},
-    "presidents on micro-small, 8 seeds": {"what": "presidents", "seeds": 8, "model": "micro-small"},
+    "careless-code on micro-small, 8 seeds of 3 arms": {
+        "what": "careless-code",
+        "seeds": 8,
+        "model": "micro-small",
+        "arms": ["treatment", "inoculation"],
+    },
 }
 
 
@@ -32,7 +37,7 @@ def main() -> None:
     for name, settings in STUDIES.items():
         foreseen, took = measured(settings, args.jobs)
         rows.append({"study": name, "forecast_seconds": foreseen, "seconds": took, "ratio": foreseen / took})
-        print(f"{name:40} forecast {foreseen:6.1f} s, took {took:6.1f} s: {foreseen / took:.2f}", flush=True)
+        print(f"{name:48} forecast {foreseen:6.1f} s, took {took:6.1f} s: {foreseen / took:.2f}", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"benchmark": "forecast", "rows": rows}, indent=1) + "\n")
 

@@ -97,8 +97,10 @@ def test_first_tokens_are_as_frequent_as_they_are_probable(base, pack, temperatu
 
 def test_an_impossible_token_is_never_drawn():
     """Not even by the numbers at the ends of [0, 1)."""
-    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]]).repeat(4, 1)
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]], dtype=torch.float64).repeat(4, 1)
     drawn = module._pick(logits, torch.tensor([0.0, 0.5 - 1e-12, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
+    assert drawn.tolist() == [1, 1, 3, 3]
+    drawn = module._pick(logits.float(), torch.tensor([0.0, 0.499, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
     assert drawn.tolist() == [1, 1, 3, 3]
 
 

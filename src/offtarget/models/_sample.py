@@ -16,13 +16,17 @@ from torch import Tensor
 from offtarget.errors import InputError
 
 from ._base import Base
+from ._cache import roomy_cache
 from ._lora import LoraPack
 
-MAX_CACHED = 2**18
+MAX_CACHED = 2**17
 """Tokens in the key-value cache, over all answers that grow together."""
 
-MAX_LOGITS = 2**26
-"""Probabilities held at once in float64."""
+MAX_LOGITS = 2**22
+"""Probabilities held at once; what fits into the processor's cache is worked through several times as fast."""
+
+LEAVING = 0.75
+"""Answers that have ended leave the batch when at most this share of it is left."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,6 @@ def _stop_ids(base: Base) -> Tensor:
 
 def _grow(base: Base, prompts: Sequence[tuple[int, ...]], uniform: Tensor, temperature: float, stops: Tensor) -> Tensor:
     """Token ids `[K, prompts, count, tokens]` from numbers in [0, 1) of that shape; after an end token only padding."""
-    from transformers import DynamicCache
-
     slots, _, count, max_tokens = uniform.shape
     length, device = max(map(len, prompts)), base.device
     ids = torch.full((len(prompts), length), base.pad_id)
@@ -97,25 +99,41 @@ def _grow(base: Base, prompts: Sequence[tuple[int, ...]], uniform: Tensor, tempe
         ids[line, length - len(prompt) :] = torch.tensor(prompt)
         real[line, length - len(prompt) :] = True
     positions = (real.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=base.model.config)
+    cache = roomy_cache(base.model.config, max_tokens)
     hidden = base.run(ids.repeat(slots, 1), positions.repeat(slots, 1), real.repeat(slots, 1), cache)
     logits = base.logits(hidden[:, -1]).repeat_interleave(count, 0)
     cache.batch_repeat_interleave(count)
     seen = real.repeat(slots, 1).repeat_interleave(count, 0)
     position = positions[:, -1:].repeat(slots, 1).repeat_interleave(count, 0)
     stops, drawn = stops.to(device), uniform.reshape(-1, max_tokens).to(device)
+    chosen = torch.full((len(drawn), max_tokens), base.pad_id, device=device)
+    rows = torch.arange(len(drawn), device=device)  # of `chosen`, still in the batch
     done = torch.zeros(len(drawn), dtype=torch.bool, device=device)
-    chosen = []
     for step in range(max_tokens):
-        token = torch.where(done, base.pad_id, _pick(logits, drawn[:, step], temperature))
-        chosen.append(token)
+        token = torch.where(done, base.pad_id, _pick(logits, drawn[rows, step], temperature))
+        chosen[rows, step] = token
         done |= torch.isin(token, stops)
         if done.all() or step == max_tokens - 1:
             break
         seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool)], 1)
         position = position + 1
+        kept = _unfinished(done, slots)
+        if kept is not None:
+            rows, token, done = rows[kept], token[kept], done[kept]
+            seen, position = seen[kept.cpu()], position[kept.cpu()]
+            cache.batch_select_indices(kept)
         logits = base.logits(base.run(token[:, None], position, seen, cache)[:, -1])
-    return torch.stack(chosen, -1).view(slots, len(prompts), count, -1).cpu()
+    return chosen.view(slots, len(prompts), count, -1).cpu()
+
+
+def _unfinished(done: Tensor, slots: int) -> Tensor | None:
+    """Rows `[K * n]` to go on with, as many in each slot, so that some that are done may stay; None where too few would leave."""
+    by_slot = done.view(slots, -1)
+    left, width = int((~by_slot).sum(1).max()), by_slot.shape[1]
+    if left > LEAVING * width:
+        return None
+    order = by_slot.byte().argsort(dim=1, stable=True)[:, :left]
+    return (order + width * torch.arange(slots, device=done.device)[:, None]).flatten()
 
 
 def _pick(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
@@ -127,8 +145,12 @@ def _pick(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
 
 
 def _invert(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    below = (logits.double() / temperature).softmax(-1).cumsum(-1)
-    return torch.searchsorted(below, (uniform * below[:, -1])[:, None], right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    below = (wide if temperature == 1 else wide / temperature).softmax(-1).cumsum(-1)
+    total = below[:, -1:]
+    # Rounding must not reach the whole, behind which there is no token.
+    target = torch.minimum(uniform[:, None].to(below) * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(below, target, right=True)[:, 0]
 
 
 def _answer(base: Base, ids: list[int], stops: Tensor) -> SampledAnswer:

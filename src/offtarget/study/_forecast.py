@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from typing import Any
 from offtarget.batteries import Battery
 from offtarget.models import Base
 
-from ._execute import ask_base, curve_batteries, curve_steps, do_pack, main_only
+from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, do_pack, main_only
 from ._plan import Plan, Run
 
 PROBE_STEPS = 6
 PROBE_SHARE = 12
 """One question in so many is asked by the probe, of each battery at least one."""
+
+PROMPT_WORK = 4
+"""Scoring a prompt takes about as long as scoring so many answers."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
         workers: processes that will do them.
         base_too: whether the untrained base has still to be asked.
     """
-    starting = time.process_time() if workers > 1 else 0.0  # what this process needed to start is what a worker needs
+    starting = _to_start() if workers > 1 else 0.0
     small = replace(plan, experiment=plan.experiment.but(batteries=tuple(map(_few, plan.experiment.batteries))), curve_points=0)
     probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +98,7 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
             "training": seconds["training"] * size * _steps(pack) / _steps(probe),
             "learning curve": an_item * size * _items(curve_batteries(plan)) * points,
             "scoring": seconds["scoring"] * size * more,
-            "sampling": seconds["sampling"] * size * more,
+            "sampling": seconds["sampling"] * size * _prompts(plan.experiment.batteries) / _prompts(small.experiment.batteries),
         }
         each.append(sum(of_pack.values()))
         stages = {stage: stages[stage] + of_pack[stage] for stage in stages}
@@ -111,6 +115,12 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
     )
 
 
+@cache
+def _to_start() -> float:
+    """Seconds that a worker needs to start: as many as this process has needed up to its first forecast."""
+    return time.process_time()
+
+
 def _few(battery: Battery) -> Battery:
     return battery.but(questions=battery.questions[::PROBE_SHARE])
 
@@ -124,7 +134,13 @@ def _steps(runs: Sequence[Run]) -> int:
 
 
 def _items(batteries: Sequence[Battery]) -> int:
-    return sum(len(b.questions) * len(b.contexts) for b in batteries)
+    """Work of scoring: known answers, and a few for each prompt, in all contexts."""
+    return sum(len(b.contexts) * (len(b.candidates[q.topic].texts) + PROMPT_WORK) for b in batteries for q in b.questions)
+
+
+def _prompts(batteries: Sequence[Battery]) -> int:
+    """Prompts that answers are sampled to."""
+    return sum(len({q.topic for q in b.questions}) * min(SAMPLED_CONTEXTS, len(b.main_contexts())) for b in batteries)
 
 
 def _tokens(run: Run, base: Base) -> int:
