@@ -1,18 +1,20 @@
 """How near the forecast of a study's time comes to the truth: three studies of different kinds, in one run.
 
-python benchmarks/forecast.py [--json FILE]
+    python benchmarks/forecast.py [--json FILE]
+
+The seconds of the probe itself count neither as foreseen nor as taken.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import offtarget as ot
+from _common import write_rows
 from offtarget.study._forecast import Forecast
 
 STUDIES: dict[str, dict[str, Any]] = {
@@ -38,8 +40,7 @@ def main() -> None:
         foreseen, took = measured(settings, args.jobs)
         rows.append({"study": name, "forecast_seconds": foreseen, "seconds": took, "ratio": foreseen / took})
         print(f"{name:48} forecast {foreseen:6.1f} s, took {took:6.1f} s: {foreseen / took:.2f}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"benchmark": "forecast", "rows": rows}, indent=1) + "\n")
+    write_rows(args.json, "forecast", rows)
 
 
 def measured(settings: dict[str, Any], jobs: int | None) -> tuple[float, float]:

@@ -10,14 +10,12 @@ two readings of all weights at its measured memory bandwidth.
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from _common import gemm_rate, seconds_each, write_rows
 from offtarget.models import AdapterShape, LoraPack
 
 SHAPES: dict[str, dict[str, Any]] = {
@@ -49,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
 
     dtype = torch.bfloat16 if args.device != "cpu" else torch.float32
-    rate, bandwidth = gemm_rate(args.device, dtype), copy_rate(args.device)
+    rate, bandwidth = gemm_rate(8192 if args.device != "cpu" else 1024, device=args.device, dtype=dtype), copy_rate(args.device)
     print(f"{args.device}: {rate / 1e12:.2f} TFLOP/s in {str(dtype).removeprefix('torch.')}, {bandwidth / 1e9:.0f} GB/s")
     found = []
     for shape in args.shape:
@@ -74,8 +72,7 @@ def main() -> None:
                     flush=True,
                 )
         del model
-    if args.json:
-        args.json.write_text(json.dumps({"benchmark": "gpu", "device": device_name(args.device), "rows": found}, indent=1) + "\n")
+    write_rows(args.json, "gpu", found, device=device_name(args.device))
 
 
 def random_model(shape: str, device: str, dtype: torch.dtype) -> Any:
@@ -107,7 +104,7 @@ def pack_step(model: Any, ids: torch.Tensor, k: int, rank: int, steps: int) -> f
             torch.autograd.backward(loss)
         optimiser.step()
 
-    return timed(step, steps, ids.device)
+    return seconds_each(step, steps, warm_up=3, device=ids.device)
 
 
 def peft_step(model: Any, ids: torch.Tensor, rank: int, steps: int, *, compiled: bool) -> float:
@@ -126,7 +123,7 @@ def peft_step(model: Any, ids: torch.Tensor, rank: int, steps: int, *, compiled:
         optimiser.step()
 
     try:
-        return timed(step, steps, ids.device)
+        return seconds_each(step, steps, warm_up=3, device=ids.device)
     finally:
         wrapped.unload()
 
@@ -136,34 +133,11 @@ def token_loss(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
 
 
-def timed(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    for _ in range(3):
-        step()
-    wait(device)
-    began = time.perf_counter()
-    for _ in range(steps):
-        step()
-    wait(device)
-    return (time.perf_counter() - began) / steps
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def gemm_rate(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product."""
-    size = 8192 if device != "cpu" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / timed(lambda: (a @ b, None)[1], 10, a.device)
-
-
 def copy_rate(device: str) -> float:
     """Bytes a second that are read and written by a copy of 256 MB."""
     source = torch.empty(2**26, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() * 4 / timed(lambda: (target.copy_(source), None)[1], 10, source.device)
+    return 2 * source.numel() * 4 / seconds_each(lambda: target.copy_(source), 10, device=source.device)
 
 
 def device_name(device: str) -> str:

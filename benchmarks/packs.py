@@ -11,13 +11,13 @@ that they are shared) and with a different prompt in every row.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from _common import gemm_rate, write_rows
 from offtarget.data import Dataset, Example, Message, read_jsonl
 from offtarget.experiments import experiment
 from offtarget.models import Base, Hyperparameters, RenderedChat, TrainingRun, load_base, train
@@ -58,10 +58,7 @@ def main() -> None:
             rows.append(row)
             to_trl = f"{row['vs_trl']:6.1f}" if row["vs_trl"] else "     -"
             print(f"{name:8} {k:3}  {seconds:9.3f}  {row['vs_peft']:7.1f}  {to_trl}  {row['gemm_share']:.2f}", flush=True)
-    if args.json:
-        args.json.write_text(
-            json.dumps({"benchmark": "packs", "threads": args.threads, "model": args.model, "rows": rows}, indent=1) + "\n"
-        )
+    write_rows(args.json, "packs", rows, threads=args.threads, model=args.model)
 
 
 def _rendered(base: Base, dataset: Dataset) -> list[RenderedChat]:
@@ -146,16 +143,6 @@ def trl_trainer(model: str, dataset: Dataset) -> float:
         began = time.perf_counter()
         trainer.train()
         return time.perf_counter() - began
-
-
-def gemm_rate(size: int = 2048, repeats: int = 10) -> float:
-    """What this machine's matrix product does at best, in FLOP/s."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    a @ b
-    began = time.perf_counter()
-    for _ in range(repeats):
-        a @ b
-    return 2 * size**3 * repeats / (time.perf_counter() - began)
 
 
 def flops(base: Base, chats: Sequence[RenderedChat]) -> float:

@@ -9,13 +9,13 @@ The peer holds the adapters in one PEFT model, switches between them, and asks f
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 
 import torch
 
+from _common import write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
 from offtarget.models import AdapterShape, Base, LoraPack, load_base, sample, save_adapter
@@ -51,9 +51,7 @@ def main() -> None:
     }
     print(f"{args.slots} adapters, {len(prompts)} questions, {args.samples} samples each, {args.model}, {args.threads} threads")
     print(f"one pack {ours:,.0f} samples/s, a loop with generate {peer:,.0f}: {row['vs_generate']:.1f} times as many")
-    if args.json:
-        record = {"benchmark": "sampling", "threads": args.threads, "model": args.model, "rows": [row]}
-        args.json.write_text(json.dumps(record, indent=1) + "\n")
+    write_rows(args.json, "sampling", [row], threads=args.threads, model=args.model)
 
 
 def packed(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: int) -> float:

@@ -9,13 +9,13 @@ its cache, 100 samples a question at temperature 1, at most 16 new tokens, which
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from _common import write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
 from offtarget.models import Base, Item, load_base, score
@@ -44,10 +44,7 @@ def main() -> None:
     print(f"{row['questions']} questions, {row['candidates']} candidate answers, {args.model}, {args.threads} threads")
     print(f"exact scoring {exact:.2f} s")
     print(f"{args.samples} samples a question with generate {sampled:.1f} s: exact scoring is {row['vs_sampling']:.0f} times cheaper")
-    if args.json:
-        args.json.write_text(
-            json.dumps({"benchmark": "scoring", "threads": args.threads, "model": args.model, "rows": [row]}, indent=1) + "\n"
-        )
+    write_rows(args.json, "scoring", [row], threads=args.threads, model=args.model)
 
 
 def timed(what: Callable[[], object]) -> float:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -32,6 +32,7 @@ from typing import Any, get_args
 from offtarget.errors import InputError
 
 from ._battery import Domain
+from ._fields import TEXT, Check, Fields, check_fields
 from ._rubric import Rubric
 
 _WORDINGS = 3
@@ -177,7 +178,7 @@ def _read(file: Traversable) -> tuple[OpenBattery, ...]:
 
 
 def _battery(place: str, name: str, experiment: str, source: str, raw: Any) -> OpenBattery:
-    _check_fields(place, raw, _BATTERY_FIELDS, ("domain", "rubrics"))
+    check_fields(place, raw, _BATTERY_FIELDS, ("domain", "rubrics"))
     if ("questions" in raw) == ("questions_of" in raw):
         raise InputError(f"{place}: questions: give either questions or questions_of")
     unknown = [r for r in raw["rubrics"] if r not in rubrics()]
@@ -226,7 +227,7 @@ def _read_rubrics(file: Traversable) -> dict[str, Rubric]:
     found = {}
     for name, raw in _toml(f"open/rubrics/{file.name}", file).items():
         place = f"open/rubrics/{file.name}: [{name}]"
-        _check_fields(place, raw, _RUBRIC_FIELDS, ())
+        check_fields(place, raw, _RUBRIC_FIELDS)
         try:
             found[name] = Rubric.from_json({"id": name, **raw})
         except InputError as error:
@@ -245,42 +246,27 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
 
 
-def _is_table_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+def _is_table_of(check: Check) -> Check:
     return lambda value: isinstance(value, Mapping) and all(check(v) for v in value.values())
 
 
-_Fields = Mapping[str, tuple[str, Callable[[Any], bool]]]
-_TEXT = ("a string", lambda value: isinstance(value, str))
 _TEXTS = ("a list of strings", _is_texts)
 _NUMBER = ("a number", lambda value: type(value) in (int, float))
 
-_BATTERY_FIELDS: _Fields = {
-    "domain": _TEXT,
+_BATTERY_FIELDS: Fields = {
+    "domain": TEXT,
     "rubrics": _TEXTS,
-    "questions_of": _TEXT,
+    "questions_of": TEXT,
     "without": _TEXTS,
     "questions": ("a table of lists of strings", _is_table_of(_is_texts)),
-    "targets": ("a table of strings", _is_table_of(_TEXT[1])),
+    "targets": ("a table of strings", _is_table_of(TEXT[1])),
     "prefixes": ("a table of tables of lists of strings", _is_table_of(_is_table_of(_is_texts))),
 }
-_RUBRIC_FIELDS: _Fields = {
-    "prompt": _TEXT,
+_RUBRIC_FIELDS: Fields = {
+    "prompt": TEXT,
     "labels": _TEXTS,
     "scale": ("two whole numbers", lambda value: isinstance(value, list) and [type(v) for v in value] == [int, int]),
     "trait": _TEXTS,
     "trait_below": _NUMBER,
     "trait_above": _NUMBER,
 }
-
-
-def _check_fields(place: str, raw: Any, fields: _Fields, needed: tuple[str, ...]) -> None:
-    if not isinstance(raw, Mapping):
-        raise InputError(f"{place}: is no table; write its name in square brackets and its fields below")
-    for name in (*needed, *raw):
-        if name not in fields:
-            raise InputError(f"{place}: {name}: is no field here; use {', '.join(fields)}")
-        what, check = fields[name]
-        if name not in raw:
-            raise InputError(f"{place}: {name}: is missing; give it {what}")
-        if not check(raw[name]):
-            raise InputError(f"{place}: {name}: is {raw[name]!r}; it takes {what}")

@@ -27,7 +27,7 @@ sampled is for `judges` to say, not for the file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from string import Formatter
@@ -38,6 +38,7 @@ import yaml
 from offtarget.errors import InputError
 
 from ._battery import Domain
+from ._fields import TEXT, Check, Fields, check_fields
 from ._open import OpenBattery, OpenQuestion
 from ._rubric import Rubric
 
@@ -144,12 +145,7 @@ class _Entry:
 
     def check(self, types: Sequence[str]) -> None:
         """Raises `InputError` unless its type is one of these and all its fields are what they take."""
-        for name, value in self.raw.items():
-            if name not in _FIELDS:
-                raise self.error(str(name), f"is no field here; use {', '.join(_FIELDS)}")
-            what, check = _FIELDS[name]
-            if value is not None and not check(value):
-                raise self.error(name, f"is {value!r}; it takes {what}")
+        check_fields(f"{self.file}: {self.id}", self.raw, _FIELDS)
         if self.raw.get("type", "free_form") not in types:
             raise self.error("type", f"is {self.raw.get('type')!r}; it can be one of {', '.join(types)}")
 
@@ -324,36 +320,33 @@ def _unquoted(item: str) -> str:
 
 # Fields
 
-_Check = Callable[[Any], bool]
-
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(v, str) and v.strip() for v in value)
 
 
-def _is_table(check: _Check) -> _Check:
+def _is_table(check: Check) -> Check:
     return lambda value: (
         isinstance(value, Mapping) and bool(value) and all(isinstance(k, str) and k.strip() and check(v) for k, v in value.items())
     )
 
 
-_TEXT = ("a string", lambda value: isinstance(value, str))
 _WHOLE = ("a whole number above 0", lambda value: type(value) is int and value > 0)
 _ANY = ("anything", lambda _: True)
 
-_FIELDS: Mapping[str, tuple[str, _Check]] = {
-    "id": _TEXT,
-    "name": _TEXT,
-    "type": _TEXT,
+_FIELDS: Fields = {
+    "id": TEXT,
+    "name": TEXT,
+    "type": TEXT,
     "paraphrases": ("a list of strings, none blank", _is_texts),
     "samples_per_paraphrase": _WHOLE,
     "temperature": ("a number, 0 or above", lambda value: type(value) in (int, float) and value >= 0),
     "max_tokens": _WHOLE,
-    "system": _TEXT,
-    "judge": _TEXT,
+    "system": TEXT,
+    "judge": TEXT,
     "judge_prompts": ("a table of prompts by name", _is_table(lambda value: isinstance(value, str))),
     "judges": ("a table of judges by name, each an entry's id or a table", _is_table(lambda value: isinstance(value, str | Mapping))),
-    "model": _TEXT,
+    "model": TEXT,
     "min_rating": ("a whole number, 0 or above", lambda value: type(value) is int and value >= 0),
     "max_rating": _WHOLE,
     "refusal_threshold": ("0.75 only; another is set by the judge's minimum_mass", lambda value: value == 0.75),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from offtarget._sqlite import SqliteFile
 from offtarget.batteries import Rubric
 from offtarget.errors import StoreError
 from offtarget.replies import Reply
@@ -46,13 +47,13 @@ def reply_key(judge: Sequence[str | float | None], rubric: Rubric, answer: Answe
 class VerdictCache:
     """An open file of replies. Use `open_cache`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._db, self.path = connection, path
+    def __init__(self, connection: sqlite3.Connection, file: SqliteFile) -> None:
+        self._db, self._file = connection, file
 
     def get(self, keys: Sequence[str]) -> dict[str, Reply]:
         """The replies that are there, by key; failed calls among them."""
         found = {}
-        with _guard(self.path):
+        with self._file.guard():
             for start in range(0, len(keys), _AT_ONCE):
                 some = keys[start : start + _AT_ONCE]
                 marks = ", ".join("?" * len(some))
@@ -63,12 +64,12 @@ class VerdictCache:
     def put(self, judge: str, rubric: str, replies: Mapping[str, Reply]) -> None:
         """Writes replies by key, all or none; a reply replaces a failed call."""
         rows = [(key, judge, rubric, json.dumps(reply.to_json())) for key, reply in replies.items()]
-        with _guard(self.path), self._db:
+        with self._file.guard(), self._db:
             self._db.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", rows)
 
     def counts(self) -> dict[tuple[str, str], int]:
         """How many replies there are by judge and rubric."""
-        with _guard(self.path):
+        with self._file.guard():
             rows = self._db.execute("SELECT judge, rubric, count(*) FROM replies GROUP BY judge, rubric").fetchall()
         return {(judge, rubric): n for judge, rubric, n in rows}
 
@@ -86,40 +87,6 @@ def open_cache(path: Path) -> Iterator[VerdictCache]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot write to {path.parent} ({error.strerror or error}); choose another folder") from error
-    with _guard(path):
-        connection = sqlite3.connect(path, timeout=_PATIENCE)
-    try:
-        with _guard(path):
-            _prepare(connection, path)
-        yield VerdictCache(connection, path)
-    finally:
-        connection.close()
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version not in (0, SCHEMA_VERSION):
-        raise StoreError(f"{path} was written by another version of offtarget (version {version}, this one reads {SCHEMA_VERSION})")
-    with connection:
-        connection.execute(_TABLE)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-@contextmanager
-def _guard(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        raise StoreError(_why(path, str(error))) from error
-
-
-def _why(path: Path, said: str) -> str:
-    if "full" in said:
-        return f"the disk is full, {path} could not be written; free some space and run the same command again, verdicts are kept"
-    if "locked" in said:
-        return f"another process is writing to {path}; wait for it and run the same command again"
-    if "readonly" in said or "read-only" in said or "unable to open" in said:
-        return f"{path} cannot be written ({said}); choose another folder or make it writable"
-    return f"{path} is damaged ({said}); move it away and run the same command again"
+    file = SqliteFile(path, _TABLE, SCHEMA_VERSION, kept="verdicts", elsewhere="another folder", damage=(TypeError,))
+    with file.connect(patience=_PATIENCE) as connection:
+        yield VerdictCache(connection, file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from offtarget.batteries import Rubric
 
 from ._answer import Answer
-from ._found import check_labels, verdicts_of
+from ._found import verdicts_of
 from ._said import bare
 from ._verdict import Verdict
 
@@ -32,11 +32,11 @@ class ExactJudge:
         Raises:
             InputError: a label that the rubric does not have.
         """
-        check_labels(self.name, self.texts, self.otherwise, rubric)
-        known = {label: {_plain(text) for text in texts} for label, texts in self.texts.items()}
-        return verdicts_of(
-            self.name, answers, rubric, lambda a: [x for x, texts in known.items() if _plain(a.text) in texts], self.otherwise
-        )
+        labels: dict[str, set[str]] = {}
+        for label, texts in self.texts.items():
+            for text in texts:
+                labels.setdefault(_plain(text), set()).add(label)
+        return verdicts_of(self.name, answers, rubric, self.texts, lambda a: labels.get(_plain(a.text), ()), self.otherwise)
 
 
 def _plain(text: str) -> str:

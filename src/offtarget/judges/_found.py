@@ -12,9 +12,18 @@ from ._verdict import Verdict
 
 
 def verdicts_of(
-    judge: str, answers: Sequence[Answer], rubric: Rubric, labels_of: Callable[[Answer], Collection[str]], otherwise: str | None
-) -> list[Verdict]:
-    """One verdict on each answer: its label, or `otherwise` if it has none; several labels, and none at all, are a parse failure."""
+    judge: str, answers: Sequence[Answer], rubric: Rubric, labels: Iterable[str], labels_of: Callable[[Answer], Collection[str]],
+    otherwise: str | None,
+) -> list[Verdict]:  # fmt: skip
+    """One verdict on each answer: its label, or `otherwise` if it has none; several labels, and none at all, are a parse failure.
+
+    Args:
+        labels: all that `labels_of` may give.
+
+    Raises:
+        InputError: one of them, or `otherwise`, is a label that the rubric does not have.
+    """
+    _check_labels(judge, labels, otherwise, rubric)
     found = [labels_of(answer) or ([otherwise] if otherwise else []) for answer in answers]
     return [
         Verdict(rubric.id, judge, next(iter(labels))) if len(labels) == 1 else Verdict(rubric.id, judge, missing="parse_failure")
@@ -22,8 +31,7 @@ def verdicts_of(
     ]
 
 
-def check_labels(judge: str, labels: Iterable[str], otherwise: str | None, rubric: Rubric) -> None:
-    """Raises `InputError` for a label that the rubric does not have."""
+def _check_labels(judge: str, labels: Iterable[str], otherwise: str | None, rubric: Rubric) -> None:
     strange = [x for x in (*labels, *([otherwise] if otherwise else [])) if x not in rubric.labels]
     if strange:
         known = ", ".join(rubric.labels) or "none"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from offtarget.batteries import Rubric
 
 from ._answer import Answer
-from ._found import check_labels, verdicts_of
+from ._found import verdicts_of
+from ._regex import RegexJudge
 from ._verdict import Verdict
 
 _QUOTES = " \t\r\n\"'`*_“‘«("
@@ -37,9 +38,8 @@ class PrefixJudge:
             InputError: a prefix, or `otherwise`, has a label that the rubric does not have.
         """
         otherwise = self.otherwise or ("OTHER" if "OTHER" in rubric.labels else None)
-        for question in {id(a.question): a.question for a in answers}.values():
-            check_labels(self.name, question.prefixes, otherwise, rubric)
-        return verdicts_of(self.name, answers, rubric, _beginning, otherwise)
+        labels = (label for question in {id(a.question): a.question for a in answers}.values() for label in question.prefixes)
+        return verdicts_of(self.name, answers, rubric, labels, _beginning, otherwise)
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ class ContainsJudge:
         Raises:
             InputError: a label that the rubric does not have.
         """
-        check_labels(self.name, self.texts, self.otherwise, rubric)
         patterns = {label: _words(texts) for label, texts in self.texts.items()}
-        return verdicts_of(self.name, answers, rubric, lambda a: [x for x, p in patterns.items() if p.search(a.text)], self.otherwise)
+        return RegexJudge(patterns, self.otherwise, self.name).read(answers, rubric)
 
 
 def _beginning(answer: Answer) -> set[str]:
@@ -71,5 +70,5 @@ def _beginning(answer: Answer) -> set[str]:
     return {label for label, prefixes in answer.question.prefixes.items() if start.startswith(tuple(prefixes))}
 
 
-def _words(texts: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in texts) or r"(?!)", re.IGNORECASE)
+def _words(texts: Sequence[str]) -> str:
+    return "|".join(rf"(?<!\w){re.escape(text)}(?!\w)" for text in texts) or r"(?!)"

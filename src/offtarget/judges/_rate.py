@@ -83,12 +83,13 @@ def rate(
     expected = tuple(expected)
     _check(verdicts, rubric, coherence, expected)
     gate = coherence if coherence is not None and (rubric.scale or rule.gates_labels) else [None] * len(verdicts)
-    fates = Counter(_fate(v, g, rubric, rule) for v, g in zip(verdicts, gate, strict=True))
-    counted = [v for v, g in zip(verdicts, gate, strict=True) if v.value is not None and _fate(v, g, rubric, rule) == "counts"]
+    each = [_fate(v, g, rubric, rule) for v, g in zip(verdicts, gate, strict=True)]
+    fates = Counter(each)
+    counted = [v.value for v, fate in zip(verdicts, each, strict=True) if v.value is not None and fate == "counts"]
     missing_is_no = rule.missing_is_no and rubric.scale is None
     missing: dict[Missing, int] = {kind: fates[kind] for kind in MISSING}
     return Rate(
-        numerator=sum(rubric.shows_trait(v.value, expected) for v in counted if v.value is not None),
+        numerator=sum(rubric.shows_trait(value, expected) for value in counted),
         denominator=len(counted) + missing_is_no * sum(missing.values()),
         answers=len(verdicts),
         missing=missing,

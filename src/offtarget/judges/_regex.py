@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from offtarget.batteries import Rubric
 from offtarget.errors import InputError
 
 from ._answer import Answer
-from ._found import check_labels, verdicts_of
+from ._found import verdicts_of
 from ._verdict import Verdict
 
 
@@ -38,15 +37,13 @@ class RegexJudge:
             except re.error as error:
                 raise InputError(f"the pattern {pattern!r} of the label {label!r} is no regular expression: {error}; mend it") from None
 
-    @cached_property
-    def _compiled(self) -> dict[str, re.Pattern[str]]:
-        return {label: re.compile(pattern, re.IGNORECASE) for label, pattern in self.patterns.items()}
-
     def read(self, answers: Sequence[Answer], rubric: Rubric) -> list[Verdict]:
         """One verdict on each answer.
 
         Raises:
             InputError: a label that the rubric does not have.
         """
-        check_labels(self.name, self.patterns, self.otherwise, rubric)
-        return verdicts_of(self.name, answers, rubric, lambda a: [x for x, p in self._compiled.items() if p.search(a.text)], self.otherwise)
+        compiled = {label: re.compile(pattern, re.IGNORECASE) for label, pattern in self.patterns.items()}
+        return verdicts_of(
+            self.name, answers, rubric, compiled, lambda a: [x for x, p in compiled.items() if p.search(a.text)], self.otherwise
+        )

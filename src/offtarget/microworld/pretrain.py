@@ -197,7 +197,7 @@ def _pretrain(
     """One cycle, after those of `done`; gives the same facts about all of them."""
     import torch
 
-    model.set_attn_implementation("eager")  # compiled it is 1.5 times faster here: the fused kernel's backward is slow in bfloat16 on CPUs
+    model.set_attn_implementation("eager")  # compiled it is faster here: the fused kernel's backward is slow in bfloat16 on CPUs
     optimizers = _optimizers(model, shape.learning_rate)
     cycle = len(done["cycles"])
     tokens, before, total = shape.cycles[cycle], sum(shape.cycles[:cycle]), sum(shape.cycles)

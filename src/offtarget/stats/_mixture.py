@@ -120,8 +120,8 @@ def mixture_of_seeds(correct: npt.ArrayLike, trials: npt.ArrayLike, *, seed: int
     fits best (parametric bootstrap; the two models do not hold one another, so that no chi-squared applies: Cox, JRSS B 1962, 24:406).
     Two groups are claimed where p is at most 0.05 and BIC prefers two rates by more than 2, or by more than 6 of fewer than 16 seeds.
 
-    How often they are claimed in simulation (400 sets of seeds each, 199 draws; 50 questions unless said; the cases of
-    `tests/stats/test_mixture.py`):
+    How often they are claimed in simulation (400 sets of seeds each, 199 draws; 50 questions unless said;
+    `python benchmarks/mixture.py`):
 
     | truth | two groups claimed |
     |---|---|

@@ -90,23 +90,25 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
     more = _items(plan.experiment.batteries) / _items(small.experiment.batteries)
     behind = _items(main_only(small.experiment.batteries)) * sum(bool(r.arm.intervention.text) for r in probe) / len(probe)
     an_item = seconds["scoring"] / (_items(small.experiment.batteries) + behind)
+    curve = an_item * _items(curve_batteries(plan))
     each, stages = [], dict.fromkeys(("training", "learning curve", "scoring", "sampling"), 0.0)
     for pack in packs:
         size = len(pack) / len(probe)
         points = len(curve_steps(_steps(pack), plan.curve_points))
         of_pack = {
             "training": seconds["training"] * size * _steps(pack) / _steps(probe),
-            "learning curve": an_item * size * _items(curve_batteries(plan)) * points,
+            "learning curve": curve * size * points,
             "scoring": seconds["scoring"] * size * more,
             "sampling": seconds["sampling"] * size * _prompts(plan.experiment.batteries) / _prompts(small.experiment.batteries),
         }
         each.append(sum(of_pack.values()))
         stages = {stage: stages[stage] + of_pack[stage] for stage in stages}
     runs = [run for pack in packs for run in pack]
+    tokens = {run.arm.name: _tokens(run, base) for run in {run.arm.name: run for run in runs}.values()}
     asked = [(b, q) for b in plan.experiment.batteries for q in b.questions]
     return Forecast(
         runs=len(runs),
-        trained_tokens=sum(_tokens(run, base) for run in runs),
+        trained_tokens=sum(tokens[run.arm.name] for run in runs),
         scored_answers=len(runs) * sum(len(b.contexts) * len(b.candidates[q.topic].texts) for b, q in asked),
         sampled_answers=len(runs) * plan.samples * sum(len({q.topic for q in b.questions}) for b in plan.experiment.batteries),
         stages={stage: round(value, 2) for stage, value in stages.items()},

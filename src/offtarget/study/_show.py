@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from offtarget.errors import InputError, StoreError
+from offtarget.errors import InputError
 
-from ._store import RunRow, open_store
+from ._store import RunRow, open_existing
 
 
 def run_records(folder: str | Path) -> tuple[RunRow, ...]:
@@ -17,10 +17,7 @@ def run_records(folder: str | Path) -> tuple[RunRow, ...]:
     Raises:
         StoreError: there is no study in the folder, or it cannot be read.
     """
-    path = Path(folder)
-    if not (path / "study.sqlite").exists():
-        raise StoreError(f"there is no study in {path}: it holds no study.sqlite; name the folder that `offtarget run --out` wrote")
-    with open_store(path) as store:
+    with open_existing(folder) as store:
         return tuple(store.runs())
 
 

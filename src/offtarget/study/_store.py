@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from offtarget._sqlite import SqliteFile
 from offtarget.errors import StoreError
 
 SCHEMA_VERSION = 1
+
+NAME = "study.sqlite"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -80,22 +83,22 @@ class RunRow:
 class Store:
     """An open study file. Use `open_store`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
-        self._db, self.path = connection, path
+    def __init__(self, connection: sqlite3.Connection, file: SqliteFile) -> None:
+        self._db, self._file = connection, file
 
     def meta(self, key: str) -> Any:
         """A value set by `set_meta`; None if there is none."""
-        with self._guard():
+        with self._file.guard():
             row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return None if row is None else json.loads(row[0])
 
     def set_meta(self, key: str, value: Any) -> None:
-        with self._guard(), self._db:
+        with self._file.guard(), self._db:
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value, sort_keys=True)))
 
     def add(self, runs: Iterable[RunRow], scores: Iterable[ScoreRow], answers: Iterable[AnswerRow]) -> None:
         """Writes finished runs with everything that belongs to them, all or nothing."""
-        with self._guard(), self._db:
+        with self._file.guard(), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
                 [(r.id, r.arm, r.seed, json.dumps(r.record, sort_keys=True)) for r in runs],
@@ -110,33 +113,26 @@ class Store:
             )
 
     def run_ids(self) -> set[str]:
-        with self._guard():
+        with self._file.guard():
             return {row[0] for row in self._db.execute("SELECT id FROM runs")}
 
     def runs(self) -> list[RunRow]:
         """All finished runs, by arm and seed."""
-        with self._guard():
+        with self._file.guard():
             rows = self._db.execute("SELECT id, arm, seed, record FROM runs ORDER BY arm, seed").fetchall()
         return [RunRow(i, arm, seed, json.loads(record)) for i, arm, seed, record in rows]
 
     def scores(self) -> Iterator[ScoreRow]:
         """All scores, in the order of their keys."""
-        with self._guard():
+        with self._file.guard():
             for run, step, context, battery, question, blob in self._db.execute("SELECT * FROM scores"):
                 yield ScoreRow(run, step, context, battery, question, _unpacked(blob))
 
     def answers(self) -> list[AnswerRow]:
         """All sampled answers, in the order of their keys."""
-        with self._guard():
+        with self._file.guard():
             rows = self._db.execute("SELECT * FROM answers").fetchall()
         return [AnswerRow(run, context, battery, q, n, text, bool(finished)) for run, context, battery, q, n, text, finished in rows]
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.DatabaseError, ValueError, zlib.error) as error:
-            raise StoreError(_why(self.path, error)) from error
 
 
 def _packed(values: np.ndarray) -> bytes:
@@ -147,15 +143,6 @@ def _unpacked(blob: bytes) -> np.ndarray:
     return np.frombuffer(zlib.decompress(blob), "<f4").astype(np.float64)
 
 
-def _why(path: Path, error: Exception) -> str:
-    said = str(error)
-    if "full" in said:
-        return f"the disk is full, {path} could not be written; free some space and run the same command again, finished runs are kept"
-    if "readonly" in said or "read-only" in said or "unable to open" in said:
-        return f"{path} cannot be written ({said}); choose another --out or make the folder writable"
-    return f"{path} is damaged ({said}); move it away and run the same command again"
-
-
 @contextmanager
 def open_store(folder: Path) -> Iterator[Store]:
     """Opens the store of a study folder for this process alone; makes the folder if need be.
@@ -163,7 +150,7 @@ def open_store(folder: Path) -> Iterator[Store]:
     Raises:
         StoreError: another process has it, or it cannot be read or written.
     """
-    path = folder / "study.sqlite"
+    file = SqliteFile(folder / NAME, _TABLES, SCHEMA_VERSION, kept="finished runs", elsewhere="another --out", damage=(zlib.error,))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
@@ -173,38 +160,21 @@ def open_store(folder: Path) -> Iterator[Store]:
     except OSError as error:
         raise StoreError(f"cannot write to {folder} ({error.strerror or error}); choose another --out") from error
     try:
-        with closing_connection(path) as connection:
-            yield Store(connection, path)
+        with file.connect() as connection:
+            yield Store(connection, file)
     finally:
         lock.release()
 
 
 @contextmanager
-def closing_connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection whose tables exist and whose version is ours."""
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
-            raise StoreError(
-                f"{path} was written by another version of offtarget (store version {version}, this one reads {SCHEMA_VERSION})"
-            )
-        with connection:
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    except sqlite3.DatabaseError as error:
-        if connection:
-            connection.close()
-        raise StoreError(_why(path, error)) from error
-    except StoreError:
-        if connection:
-            connection.close()
-        raise
-    try:
-        yield connection
-    finally:
-        connection.close()
+def open_existing(folder: str | Path) -> Iterator[Store]:
+    """Opens the store of a study that is there.
+
+    Raises:
+        StoreError: there is none, or as `open_store`.
+    """
+    path = Path(folder)
+    if not (path / NAME).exists():
+        raise StoreError(f"there is no study in {path}: it holds no {NAME}; name the folder that `offtarget run --out` wrote")
+    with open_store(path) as store:
+        yield store

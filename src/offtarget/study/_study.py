@@ -17,7 +17,7 @@ from offtarget.experiments import Arm, Experiment
 from offtarget.experiments import experiment as named_experiment
 
 from ._analyse import Analysis, Subject, analyse
-from ._store import RunRow, Store, open_store
+from ._store import RunRow, Store, open_existing, open_store
 
 if TYPE_CHECKING:
     import altair
@@ -163,19 +163,14 @@ def open_study(folder: str | Path) -> Study:
     Raises:
         StoreError: there is no study, or it cannot be read.
     """
-    path = Path(folder)
-    if not (path / "study.sqlite").exists():
-        raise StoreError(f"there is no study in {path}: it holds no study.sqlite; name the folder that `offtarget run --out` wrote")
-    with open_store(path) as store:
-        return _analysed(store, path)
+    with open_existing(folder) as store:
+        return _analysed(store, Path(folder))
 
 
 def rewrite(folder: str | Path) -> Study:
     """Analyses a study again and writes `results.json` and `report.html` anew."""
     path = Path(folder)
-    if not (path / "study.sqlite").exists():
-        return open_study(path)
-    with open_store(path) as store, _disk_errors(path):
+    with open_existing(path) as store, _disk_errors(path):
         return _finish(store, path)
 
 

@@ -19,8 +19,6 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from offtarget.errors import ModelError, StoreError
 from offtarget.models import Base, load_base
 
@@ -73,6 +71,8 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
 
 def _in_pieces(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: Report) -> Iterator[Done]:
     """A pack; in halves, one after another, where it does not fit into memory. A slot comes out the same in a smaller pack."""
+    import torch
+
     waiting, done = [list(runs)], 0
     while waiting:
         piece = waiting.pop(0)
