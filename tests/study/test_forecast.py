@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from offtarget.data import read_jsonl
 from offtarget.models import load_base
-from offtarget.study import run
-from offtarget.study._forecast import Forecast, _makespan, clock, forecast
+from offtarget.study import _execute, run
+from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, clock, forecast
 from offtarget.study._plan import make_plan
 from offtarget.study._store import open_store
 
@@ -52,10 +55,50 @@ def test_work_is_counted_over_all_runs(found, small_study):
 
 def test_time_is_that_of_all_stages(found):
     seen, _, _ = found
-    assert set(seen.stages) == {"training", "learning curve", "scoring", "sampling"}
+    assert set(seen.stages) == {"preparing", "training", "saving", "learning curve", "scoring", "sampling"}
     assert all(seconds > 0 for seconds in seen.stages.values())
     # Two workers do a pack of six and one of three.
     assert sum(seen.stages.values()) * 2 / 3 < seen.seconds
+
+
+def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monkeypatch):
+    """On a clock that only rendering (100 s an arm), the first step (50 s more) and each step (1 s) move, no time is foreseen twice."""
+    now = [0.0]
+    monkeypatch.setattr(_execute, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    render, train = _execute._rendered, _execute.train
+
+    def slow_to_render(*args):
+        now[0] += 100
+        return render(*args)
+
+    def slow_to_train(base, runs, *, at, report):
+        def reported(step):
+            now[0] += 51 if step.step == 1 else 1
+            report(step)
+
+        return train(base, runs, at=at, report=reported)
+
+    monkeypatch.setattr(_execute, "_rendered", slow_to_render)
+    monkeypatch.setattr(_execute, "train", slow_to_train)
+    base = load_base(MODEL)
+    plan = make_plan(small_experiment, base, seeds=2, samples=1, curve_points=2, overrides={"epochs": 30})
+    steps = plan.runs[0].hyperparameters.steps(6)
+    assert steps > PROBE_STEPS
+    seen = forecast(plan, plan.packs((), 3), base, 1, base_too=False)
+    assert seen.stages == pytest.approx(
+        {"preparing": 2 * (3 * 100 + 51), "training": 2 * (steps - 1), "saving": 0, "learning curve": 0, "scoring": 0, "sampling": 0},
+        abs=0.1,
+    )
+    assert seen.seconds == pytest.approx(sum(seen.stages.values()), abs=0.1)
+
+
+def test_hours_are_counted_for_every_gpu_that_holds_a_part_of_the_base():
+    def base(*devices):
+        parameters = [SimpleNamespace(device=torch.device(d)) for d in devices]
+        return SimpleNamespace(model=SimpleNamespace(parameters=lambda: parameters))
+
+    assert [_gpus(base("cpu", "cpu")), _gpus(base("cuda:0", "cuda:0", "cpu")), _gpus(base("cuda:0", "cuda:1"))] == [0, 1, 2]
+    assert "about 2.0 h (4 GPU hours) on 1 worker;" in Forecast(1, 2, 3, 4, {}, 7200, 1, 4.0).sentence
 
 
 def test_a_forecast_is_told_before_and_the_truth_after(tmp_path):

@@ -62,20 +62,20 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
 
     def ask_on_the_way(step: int) -> Callable[[LoraPack], None]:
         def ask(pack: LoraPack) -> None:
-            clock.over("training")
             curve.extend(_scores(base, pack, runs, some, step=step))
             clock.over("learning curve")
 
         return ask
 
     def after_step(s: StepReport) -> None:
+        clock.over("preparing" if s.step == 1 else "training")  # the first step also warms up
         losses.append(s.losses.numpy().copy())
         stages("training", s.step / s.steps)
 
     pack = train(base, trainings, at={step: ask_on_the_way(step) for step in points}, report=after_step)
     for slot, run in enumerate(runs):
         save_adapter(pack, slot, folder / "adapters" / run.id, base)
-    clock.over("training")
+    clock.over("saving")
     scores = curve + _scores(base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
     scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages("scoring behind the training prompts", part))
     clock.over("scoring")
@@ -93,7 +93,7 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
 
 
 class _Clock:
-    """How long each stage of a pack took, in seconds."""
+    """How long each stage of a pack took, in seconds; preparing ends with the first step of training."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

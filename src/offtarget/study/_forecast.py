@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from heapq import heappop, heappush
@@ -38,9 +38,10 @@ class Forecast:
         trained_tokens: tokens of all rows, times epochs, over all runs.
         scored_answers: known answers scored exactly, over all runs and contexts.
         sampled_answers: answers sampled for reading.
-        stages: seconds of one worker, by stage, over all packs.
-        seconds: wall-clock time with all workers; on an accelerator, its hours are this over 3,600.
+        stages: seconds of one worker, by stage, over all packs; "preparing" is up to the first step of training, which warms up.
+        seconds: wall-clock time with all workers.
         workers: processes that share the work.
+        gpu_hours: hours of that time, times the GPUs that the base lies on; 0 without one.
     """
 
     runs: int
@@ -50,14 +51,16 @@ class Forecast:
     stages: dict[str, float]
     seconds: float
     workers: int
+    gpu_hours: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @property
     def sentence(self) -> str:
+        gpu = f" ({self.gpu_hours:.2g} GPU hours)" if self.gpu_hours else ""
         return (
-            f"{self.runs} runs: about {clock(self.seconds)} on {self.workers} worker{'s' * (self.workers != 1)}; trains on "
+            f"{self.runs} runs: about {clock(self.seconds)}{gpu} on {self.workers} worker{'s' * (self.workers != 1)}; trains on "
             f"{self.trained_tokens:,} tokens, scores {self.scored_answers:,} answers, samples {self.sampled_answers:,}"
         )
 
@@ -82,39 +85,53 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
     probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
     with tempfile.TemporaryDirectory() as folder:
         row = do_pack(small, probe, base, Path(folder), lambda what, part: None).runs[0]
-    seconds = {stage: value * len(probe) for stage, value in row.record["seconds"].items()}
     began = time.monotonic()
     if base_too:
         ask_base(small, base, lambda what, part: None)
-    asking_base = time.monotonic() - began
-    more = _items(plan.experiment.batteries) / _items(small.experiment.batteries)
-    behind = _items(main_only(small.experiment.batteries)) * sum(bool(r.arm.intervention.text) for r in probe) / len(probe)
-    an_item = seconds["scoring"] / (_items(small.experiment.batteries) + behind)
-    curve = an_item * _items(curve_batteries(plan))
-    each, stages = [], dict.fromkeys(("training", "learning curve", "scoring", "sampling"), 0.0)
-    for pack in packs:
-        size = len(pack) / len(probe)
-        points = len(curve_steps(_steps(pack), plan.curve_points))
-        of_pack = {
-            "training": seconds["training"] * size * _steps(pack) / _steps(probe),
-            "learning curve": curve * size * points,
-            "scoring": seconds["scoring"] * size * more,
-            "sampling": seconds["sampling"] * size * _prompts(plan.experiment.batteries) / _prompts(small.experiment.batteries),
-        }
-        each.append(sum(of_pack.values()))
-        stages = {stage: stages[stage] + of_pack[stage] for stage in stages}
+    asking_base = (time.monotonic() - began) * _items(plan.experiment.batteries) / _items(small.experiment.batteries)
+    spent = _per_work(row.record["seconds"], _work(small, probe))
+    stages = [{stage: len(pack) * spent[stage] * work for stage, work in _work(plan, pack).items()} for pack in packs]
     runs = [run for pack in packs for run in pack]
     tokens = {run.arm.name: _tokens(run, base) for run in {run.arm.name: run for run in runs}.values()}
     asked = [(b, q) for b in plan.experiment.batteries for q in b.questions]
+    seconds = starting + asking_base / workers + _makespan([sum(of_pack.values()) for of_pack in stages], workers)
     return Forecast(
         runs=len(runs),
         trained_tokens=sum(tokens[run.arm.name] for run in runs),
         scored_answers=len(runs) * sum(len(b.contexts) * len(b.candidates[q.topic].texts) for b, q in asked),
         sampled_answers=len(runs) * plan.samples * sum(len({q.topic for q in b.questions}) for b in plan.experiment.batteries),
-        stages={stage: round(value, 2) for stage, value in stages.items()},
-        seconds=starting + asking_base * more / workers + _makespan(each, workers),
+        stages={stage: round(sum(of_pack[stage] for of_pack in stages), 2) for stage in spent},
+        seconds=seconds,
         workers=workers,
+        gpu_hours=_gpus(base) * seconds / 3600,
     )
+
+
+def _work(plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
+    """What each stage of a pack has to do for one of its slots; its time grows with that alone.
+
+    Preparing and saving are done once, however long the training: counted among its steps, they made a short probe foresee far too much.
+    """
+    batteries = plan.experiment.batteries
+    behind = sum(bool(r.arm.intervention.text) for r in runs) / len(runs)
+    return {
+        "preparing": 1,
+        "training": _steps(runs) - 1,  # the first is a part of preparing
+        "saving": 1,
+        "learning curve": len(curve_steps(_steps(runs), plan.curve_points)) * _items(curve_batteries(plan)),
+        "scoring": _items(batteries) + behind * _items(main_only(batteries)),
+        "sampling": _prompts(batteries),
+    }
+
+
+def _per_work(seconds: Mapping[str, float], work: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of one unit of each stage's work; of the learning curve, which the probe leaves out, as many as of scoring."""
+    each = {stage: seconds.get(stage, 0.0) / (work[stage] or 1) for stage in work}
+    return each | {"learning curve": each["scoring"]}
+
+
+def _gpus(base: Base) -> int:
+    return len({parameter.device for parameter in base.model.parameters() if parameter.device.type == "cuda"})
 
 
 @cache
