@@ -70,6 +70,10 @@ class Price:
     training: float | None = None
     currency: str = "USD"
 
+    def cost(self, prompt_tokens: int, completion_tokens: int, *, at_least: bool = False) -> Cost:
+        amount = (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
+        return Cost(amount, self.currency, self.provider, self.date, at_least)
+
 
 @dataclass(frozen=True)
 class Prices:
@@ -91,10 +95,7 @@ class Prices:
     def cost(self, model: str, usage: Usage) -> Cost | None:
         """What calls to a model cost; None if its price is not known."""
         price = self.of(model)
-        if price is None:
-            return None
-        amount = (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / _MILLION
-        return Cost(amount, price.currency, price.provider, price.date, at_least=usage.uncounted > 0)
+        return price and price.cost(usage.prompt_tokens, usage.completion_tokens, at_least=usage.uncounted > 0)
 
     def training_cost(self, model: str, tokens: int) -> Cost | None:
         """What finetuning a hosted model on so many tokens, times epochs, costs; None if that price is not known."""

@@ -1,0 +1,91 @@
+"""What a judge that is billed by tokens will cost, before anything is sent, and afterwards what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from offtarget.prices import Cost, Prices
+
+if TYPE_CHECKING:
+    from offtarget.models import Usage
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, as OpenAI says of its tokenizers; what is taken where the judge's own is not known. Other languages have fewer."""
+
+TOKENS_PER_MESSAGE = 4
+"""What a chat format writes around each message: who speaks, where it begins and ends."""
+
+Chat = Sequence[Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class CallForecast:
+    """What calls to a model will need.
+
+    Attributes:
+        model: whom they go to.
+        calls: one a prompt; those that fail are made again, and often not billed.
+        prompt_tokens: an estimate, unless they were counted.
+        most_completion_tokens: if every reply were as long as it may be.
+        cost: the most that it will cost, retries aside; None where the price is not known.
+    """
+
+    model: str
+    calls: int
+    prompt_tokens: int
+    most_completion_tokens: int
+    cost: Cost | None
+
+    def to_json(self) -> dict[str, Any]:
+        record = asdict(self)
+        if self.cost:
+            record["cost"]["date"] = self.cost.date.isoformat()
+        return record
+
+    @property
+    def sentence(self) -> str:
+        said = f"{_calls(self.calls)} to {self.model}: about {self.prompt_tokens:,} tokens in, at most {self.most_completion_tokens:,} out"
+        return f"{said}; " + (f"at most {self.cost}" if self.cost else _unknown(self.model))
+
+    def compared(self, usage: Usage, prices: Prices) -> str:
+        """What it took in truth, beside what was foreseen: the sentence for afterwards."""
+        cost = prices.cost(self.model, usage) if self.cost else None
+        uncounted = f" ({_calls(usage.uncounted)} came without a count)" if usage.uncounted else ""
+        took = f"took {_calls(usage.calls)}, {usage.prompt_tokens:,} tokens in and {usage.completion_tokens:,} out{uncounted}"
+        foreseen = f"foreseen were {self.calls:,}, {self.prompt_tokens:,} and at most {self.most_completion_tokens:,}"
+        return f"{took}; {foreseen}; " + (f"cost {cost}" if cost else _unknown(self.model))
+
+
+def foresee_calls(
+    model: str, chats: Iterable[Chat], *, max_tokens: int, prices: Prices, count: Callable[[str], int] | None = None
+) -> CallForecast:
+    """Forecasts one call for each chat.
+
+    Args:
+        model: its name at the provider.
+        chats: what would be sent, those whose replies are kept already left out.
+        max_tokens: of each reply.
+        prices: empty for a model that nobody bills.
+        count: how many tokens a text has, where the model's tokenizer is known; estimated from its characters if not given.
+    """
+    each = count or estimated_tokens
+    sizes = [sum(each(message["content"]) + TOKENS_PER_MESSAGE for message in chat) for chat in chats]
+    most = len(sizes) * max_tokens
+    price = prices.of(model)
+    cost = price and price.cost(sum(sizes), most)
+    return CallForecast(model, len(sizes), sum(sizes), most, cost)
+
+
+def estimated_tokens(text: str) -> int:
+    """How many tokens a text has, for want of a tokenizer: one for every four characters, and never fewer than words."""
+    return max(-(-len(text) // CHARACTERS_PER_TOKEN), len(text.split()))
+
+
+def _calls(number: int) -> str:
+    return f"{number:,} call{'s' * (number != 1)}"
+
+
+def _unknown(model: str) -> str:
+    return f"what {model} costs is not in the price table; give it with --prices FILE"
