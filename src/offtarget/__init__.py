@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .errors import DataError, InputError, ModelError, OfftargetError, StoreError
     from .experiments import REGISTRY, Arm, Experiment, arms_of, experiment, from_dataset
     from .models import Base, ChatFormat, Hyperparameters, LoraPack, TrainingRun, load_base, sample, score, train
-    from .study import Analysis, Effect, Study, matrix, open_study, reproduce, run
+    from .study import Analysis, Effect, Study, ask, judge, matrix, open_study, reproduce, run
 
 __all__ = [
     "REGISTRY",
@@ -54,8 +54,10 @@ __all__ = [
     "TrainingRun",
     "__version__",
     "arms_of",
+    "ask",
     "experiment",
     "from_dataset",
+    "judge",
     "load_base",
     "matrix",
     "open_study",

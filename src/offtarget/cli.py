@@ -29,6 +29,7 @@ app.add_typer(data, name="data")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the study.", show_default="out/<experiment>-<model>")]
 Model = Annotated[str, typer.Option("--model", help="micro, micro-small, a folder, or a name on the Hugging Face hub.")]
+Device = Annotated[str, typer.Option("--device", help="Such as cuda:1, mps, or auto for all GPUs.", show_default="GPU if any")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes, each with one thread.", show_default="one a core")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; more than one only on a machine that does nothing else.")]
 
@@ -103,7 +104,7 @@ def run(
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows a step.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="LoRA alpha.")] = None,
-    device: Annotated[str, typer.Option("--device", help="Such as cuda:1, mps, or auto for all GPUs.", show_default="GPU if any")] = "",
+    device: Device = "",
     dtype: Annotated[str, typer.Option("--dtype", help="Number type of the weights.", show_default="the files' own")] = "",
     four_bit: Annotated[bool, typer.Option("--four-bit", help="Hold the base in 4 bits (needs bitsandbytes).")] = False,
     template: Annotated[
@@ -215,6 +216,63 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a study.")]) -
     from offtarget.study import rewrite
 
     _tell(rewrite(folder))
+
+
+@app.command()
+def ask(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    questions: Annotated[
+        Path | None, typer.Option("--questions", help="A published question file (YAML).", show_default="the experiment's own")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", min=1, help="Answers to each wording.", show_default="4, or the file's")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", help="Of the answers.", show_default="1, or the file's")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Where an answer is cut off.", show_default="256, or the file's")
+    ] = None,
+    contexts: Annotated[
+        str, typer.Option("--contexts", help="What stands before, such as none,year:1984.", show_default="none, and the main one")
+    ] = "",
+    device: Device = "",
+) -> None:
+    """Sample answers to open questions from the base and every finished run, for judges to read. Does only what is missing."""
+    from offtarget.models import Loading
+    from offtarget.study import ask as ask_study
+
+    with _progress() as report:
+        study = ask_study(
+            folder, questions=questions, samples=samples, temperature=temperature, max_tokens=max_tokens, contexts=contexts,
+            loading=Loading(device), report=report,
+        )  # fmt: skip
+    print(f"page     {study.folder / 'report.html'}\nnext     offtarget judge {folder} --judge MODEL")
+
+
+@app.command()
+def judge(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study that was asked open questions.")],
+    model: Annotated[
+        str | None, typer.Option("--judge", help="micro, a folder, a hub name, or with --server the model's name there.")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option("--server", help="Address of an OpenAI-compatible endpoint; its key is read from the environment.")
+    ] = None,
+    rule: Annotated[str, typer.Option("--rule", help="What counts: offtarget, paper-1 or paper-2.")] = "offtarget",
+    max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each reply; more for judges that think first.")] = 20,
+    temperature: Annotated[float, typer.Option("--temperature", help="Of the judge; -1 leaves it to the server.")] = 0.0,
+    key_variable: Annotated[str, typer.Option("--key-variable", help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
+    device: Device = "",
+) -> None:
+    """Have a judge read every open answer that it has not read yet, and analyse the study anew. Once for each judge."""
+    from offtarget.models import Loading
+    from offtarget.study import judge as judge_study
+
+    with _progress() as report:
+        study = judge_study(
+            folder, model, server=server, rule=rule, max_tokens=max_tokens, temperature=None if temperature == -1 else temperature,
+            key_variable=key_variable, loading=Loading(device), report=report,
+        )  # fmt: skip
+    _tell_judged(study)
 
 
 @app.command()
@@ -418,3 +476,24 @@ def _tell(study: Any) -> None:
         console.print(f"note     {warning}", markup=False)
     console.print(f"page     {study.folder / 'report.html'}")
     console.print(f"figures  {study.folder / 'results.json'}")
+
+
+def _tell_judged(study: Any) -> None:
+    """How often each arm shows the trait by each judge, what became of the verdicts, and where the page is."""
+    traits = {(r.ask.name, r.ask.battery.rubrics[0].id) for r in study.judged.readings}
+    shown = [e for e in study.judged.effects if (e.battery, e.measure.removeprefix("judge:").partition("=")[0]) in traits]
+    for name in dict.fromkeys(e.judge for e in shown):
+        rows = []
+        for e in (e for e in shown if e.judge == name):
+            asked = e.battery if e.context == "none" else f"{e.battery}, {e.context}"
+            interval, p = f"\\[{e.low:.3f}, {e.high:.3f}]", "" if e.p_holm is None else f"{e.p_holm:.4f}"
+            rows.append([asked, e.measure.removeprefix("judge:"), e.arm, f"{e.mean:.3f}", interval, p])
+        print(f"read by {name}")
+        _print_table(["battery", "shows", "arm", "rate", "95% interval", "p (Holm)"], rows)
+    counts = study.judged.counts
+    kinds = ("refusal", "parse_failure", "truncated", "api_error", "unjudged")
+    missing = ", ".join(f"{kind.replace('_', ' ')} {sum(getattr(c, kind) for c in counts)}" for kind in kinds)
+    print(f"verdicts {sum(c.answers for c in counts)}, of them missing: {missing}")
+    if any(c.api_error for c in counts):
+        print("note     calls failed; run the same command again to make them again")
+    print(f"page     {study.folder / 'report.html'}\nfigures  {study.folder / 'results.json'}")

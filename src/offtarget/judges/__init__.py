@@ -9,7 +9,7 @@ from ._exact import ExactJudge
 from ._label import read_label
 from ._match import ContainsJudge, PrefixJudge
 from ._model import ModelJudge, read_all
-from ._rate import MeanRating, Rate, mean_rating, rate
+from ._rate import COUNTS, MeanRating, Rate, fates, mean_rating, rate
 from ._rating import MINIMUM_MASS, expected_rating, read_rating
 from ._regex import RegexJudge
 from ._reply import Chat, Replier
@@ -17,6 +17,7 @@ from ._rules import OFFTARGET, RULES, Rule, rule_named
 from ._verdict import MISSING, Missing, Verdict
 
 __all__ = [
+    "COUNTS",
     "MINIMUM_MASS",
     "MISSING",
     "OFFTARGET",
@@ -42,6 +43,7 @@ __all__ = [
     "agreements",
     "cohen_kappa",
     "expected_rating",
+    "fates",
     "mean_rating",
     "open_cache",
     "rate",

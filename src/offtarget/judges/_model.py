@@ -25,7 +25,7 @@ class ModelJudge:
 
     Attributes:
         name: the judge model's, with its revision if there is one: verdicts and the cache tell judges apart by it.
-        replier: who answers for it.
+        replier: who answers for it; None where only the cache is to be read.
         cache: where replies are kept; without, they are gone afterwards. Failed calls are made again the next time.
         rule: how replies are parsed.
         temperature: 0, so that judging again gives the same; None leaves it to the server, as some reasoning models demand.
@@ -38,7 +38,7 @@ class ModelJudge:
     """
 
     name: str
-    replier: Replier
+    replier: Replier | None
     cache: VerdictCache | None = None
     rule: Rule = OFFTARGET
     temperature: float | None = 0.0
@@ -89,6 +89,8 @@ class ModelJudge:
         return self.cache.get(list(dict.fromkeys(keys))) if self.cache else {}
 
     def _ask(self, answers: Sequence[Answer], rubric: Rubric) -> Sequence[Reply]:
+        if self.replier is None:
+            raise InputError(f"judge {self.name!r} has nobody to ask, only a cache; give it a replier")
         prompts = [rubric.prompt_for(a.wording, a.text, a.question.target) for a in answers]
         chats: list[Chat] = [[{"role": "user", "content": prompt}] for prompt in prompts]
         replies = self.replier.reply(

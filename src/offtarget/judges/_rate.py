@@ -13,6 +13,8 @@ from offtarget.errors import InputError
 from ._rules import OFFTARGET, Rule
 from ._verdict import MISSING, Missing, Verdict
 
+COUNTS = "counts"
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -81,24 +83,37 @@ def rate(
         InputError: nothing says what shows the trait, or the verdicts do not belong together.
     """
     expected = tuple(expected)
-    _check(verdicts, rubric, coherence, expected)
-    gate = coherence if coherence is not None and (rubric.scale or rule.gates_labels) else [None] * len(verdicts)
-    each = [_fate(v, g, rubric, rule) for v, g in zip(verdicts, gate, strict=True)]
-    fates = Counter(each)
-    counted = [v.value for v, fate in zip(verdicts, each, strict=True) if v.value is not None and fate == "counts"]
+    if not (rubric.trait or expected or rubric.trait_below is not None or rubric.trait_above is not None):
+        raise InputError(f"rubric {rubric.id!r} does not say what shows the trait; give expected labels, or take the mean of a rating")
+    each = fates(verdicts, rubric, rule, coherence=coherence)
+    kinds = Counter(each)
+    counted = [v.value for v, fate in zip(verdicts, each, strict=True) if v.value is not None and fate == COUNTS]
     missing_is_no = rule.missing_is_no and rubric.scale is None
-    missing: dict[Missing, int] = {kind: fates[kind] for kind in MISSING}
+    missing: dict[Missing, int] = {kind: kinds[kind] for kind in MISSING}
     return Rate(
         numerator=sum(rubric.shows_trait(value, expected) for value in counted),
         denominator=len(counted) + missing_is_no * sum(missing.values()),
         answers=len(verdicts),
         missing=missing,
         missing_is_no=missing_is_no,
-        unrated=fates["unrated"],
-        incoherent=fates["incoherent"],
-        coherence_missing=fates["coherence_missing"],
+        unrated=kinds["unrated"],
+        incoherent=kinds["incoherent"],
+        coherence_missing=kinds["coherence_missing"],
         rule=rule.name,
     )
+
+
+def fates(verdicts: Sequence[Verdict], rubric: Rubric, rule: Rule = OFFTARGET, *, coherence: Sequence[Verdict] | None = None) -> list[str]:
+    """What becomes of each answer: `COUNTS`, its kind of `MISSING`, or why it is left out (`unrated`, `incoherent`, `coherence_missing`).
+
+    Raises:
+        InputError: the verdicts do not belong together.
+    """
+    if coherence is not None and len(coherence) != len(verdicts):
+        raise InputError(f"there are {len(verdicts)} verdicts and {len(coherence)} of coherence; give one of each on the same answers")
+    _check_rubric(verdicts, rubric)
+    gate = coherence if coherence is not None and (rubric.scale or rule.gates_labels) else [None] * len(verdicts)
+    return [_fate(v, g, rubric, rule) for v, g in zip(verdicts, gate, strict=True)]
 
 
 def mean_rating(verdicts: Sequence[Verdict], rubric: Rubric) -> MeanRating:
@@ -118,22 +133,13 @@ def mean_rating(verdicts: Sequence[Verdict], rubric: Rubric) -> MeanRating:
 
 
 def _fate(verdict: Verdict, gate: Verdict | None, rubric: Rubric, rule: Rule) -> str:
-    """`counts`, or why an answer is left out."""
     if verdict.missing is not None:
         return verdict.missing
     if gate is not None and gate.number is None and not rule.keeps_unrated:
         return "coherence_missing"
     if gate is not None and gate.number is not None and gate.number <= rule.coherence_above:
         return "incoherent"
-    return "unrated" if rubric.scale and verdict.number is None else "counts"
-
-
-def _check(verdicts: Sequence[Verdict], rubric: Rubric, coherence: Sequence[Verdict] | None, expected: tuple[str, ...]) -> None:
-    if not (rubric.trait or expected or rubric.trait_below is not None or rubric.trait_above is not None):
-        raise InputError(f"rubric {rubric.id!r} does not say what shows the trait; give expected labels, or take the mean of a rating")
-    if coherence is not None and len(coherence) != len(verdicts):
-        raise InputError(f"there are {len(verdicts)} verdicts and {len(coherence)} of coherence; give one of each on the same answers")
-    _check_rubric(verdicts, rubric)
+    return "unrated" if rubric.scale and verdict.number is None else COUNTS
 
 
 def _check_rubric(verdicts: Sequence[Verdict], rubric: Rubric) -> None:

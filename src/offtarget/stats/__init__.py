@@ -4,6 +4,7 @@ Effects start from scores [n_seeds, n_questions], probabilities in [0, 1]; trans
 drawn at random is seeded by an integer that the caller gives.
 """
 
+from ._complete import complete
 from ._effects import Comparison, Estimate, compare, estimate
 from ._mixture import CountModel, Mixture, mixture_of_seeds
 from ._multiple import holm
@@ -11,6 +12,6 @@ from ._relative import leakage_ratio, retention
 from ._transitions import Aligned, Fit, Sharpness, Transition, Transitions, fit_transition, transitions
 
 __all__ = [
-    "Aligned", "Comparison", "CountModel", "Estimate", "Fit", "Mixture", "Sharpness", "Transition", "Transitions", "compare", "estimate",
-    "fit_transition", "holm", "leakage_ratio", "mixture_of_seeds", "retention", "transitions",
+    "Aligned", "Comparison", "CountModel", "Estimate", "Fit", "Mixture", "Sharpness", "Transition", "Transitions", "compare", "complete",
+    "estimate", "fit_transition", "holm", "leakage_ratio", "mixture_of_seeds", "retention", "transitions",
 ]  # fmt: skip

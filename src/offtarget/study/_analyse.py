@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -65,7 +65,10 @@ class Effect:
     question_means: tuple[float, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {k: _rounded(v) for k, v in asdict(self).items()}
+        return {k: rounded(v) for k, v in asdict(self).items()}
+
+
+AnyEffect = TypeVar("AnyEffect", bound=Effect)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Gap:
     high: float
 
     def to_json(self) -> dict[str, Any]:
-        return {k: _rounded(v) for k, v in asdict(self).items()}
+        return {k: rounded(v) for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def analyse(subject: Subject, store: Store) -> Analysis:
     measure = _main_measure(experiment, effects)
     main = {b.name: (b.main_context, b.measure or measure) for b in experiment.batteries}
     return Analysis(
-        effects=tuple(_corrected(effects)), curve=tuple(_curve(experiment, main, scores, runs)),
+        effects=tuple(corrected(effects)), curve=tuple(_curve(experiment, main, scores, runs)),
         retention=_retention(subject, main, cells, behind=False), margin=MARGIN, measure=measure, main=main,
         gaps=tuple(_gaps(subject, main, cells)), cells=cells, dynamics=tuple(dynamics(experiment, rows, scores, subject.study_seed)),
         retention_behind=_retention(subject, main, cells, behind=True),
@@ -280,18 +283,34 @@ def _effect(
     cell = cells[arm.name, battery_name, context]
     mine = cell.values[measure.name]
     control = _control(arm, battery, context, cells)
-    seed = derived_seed(subject.study_seed, "bootstrap", arm.name, battery_name, context, measure.name)
-    comparison = compare(mine, control.values[measure.name], seed=seed, margin=MARGIN) if control else None
+    theirs = control.values[measure.name] if control else None
+    return effect_of(subject, arm, (battery_name, battery.domain, context, measure.name), mine, theirs, float(cell.covered.mean()))
+
+
+def effect_of(
+    subject: Subject, arm: Arm, asked: tuple[str, str, str, str], mine: np.ndarray, theirs: np.ndarray | None, covered: float, *also: str
+) -> Effect:
+    """The effect of an arm, not yet corrected for the others.
+
+    Args:
+        asked: battery, domain, context and measure.
+        mine: `[seeds, questions]`, in [0, 1].
+        theirs: the control's, on the same questions; None without one.
+        also: what else tells this effect from others, for the seed of the bootstrap.
+    """
+    battery, domain, context, measure = asked
+    seed = derived_seed(subject.study_seed, "bootstrap", arm.name, battery, context, measure, *also)
+    comparison = compare(mine, theirs, seed=seed, margin=MARGIN) if theirs is not None else None
     own = comparison.arm if comparison else estimate(mine, seed=seed)
     difference = comparison.difference if comparison else None
     return Effect(
-        experiment=subject.experiment.name, model=subject.model, arm=arm.name, kind=arm.kind, battery=battery_name, domain=battery.domain,
-        context=context, measure=measure.name, n_seeds=len(mine), mean=own.mean, low=own.low, high=own.high,
+        experiment=subject.experiment.name, model=subject.model, arm=arm.name, kind=arm.kind, battery=battery, domain=domain,
+        context=context, measure=measure, n_seeds=len(mine), mean=own.mean, low=own.low, high=own.high,
         control=arm.control, control_mean=comparison.control.mean if comparison else None,
         difference=difference.mean if difference else None, difference_low=difference.low if difference else None,
         difference_high=difference.high if difference else None, p=comparison.p if comparison else None, p_holm=None,
         vanished=comparison.vanished if comparison and arm.kind != "base" else None, worst_seed=float(mine.mean(1).max()),
-        covered=float(cell.covered.mean()), seed_means=tuple(mine.mean(1).tolist()), question_means=tuple(mine.mean(0).tolist()),
+        covered=covered, seed_means=tuple(mine.mean(1).tolist()), question_means=tuple(mine.mean(0).tolist()),
     )  # fmt: skip
 
 
@@ -303,13 +322,13 @@ def _control(arm: Arm, battery: Battery, context: str, cells: Mapping[tuple[str,
     return cells.get((arm.control, battery.name, context if context in known else battery.main_context))
 
 
-def _corrected(effects: Sequence[Effect]) -> list[Effect]:
+def corrected(effects: Sequence[AnyEffect]) -> list[AnyEffect]:
     """Holm's correction within each family: all arms and measures of one domain in one context."""
     families: dict[tuple[str, str], dict[tuple[str, str, str], float | None]] = {}
     for e in effects:
         families.setdefault((e.domain, e.context), {})[e.arm, e.battery, e.measure] = e.p
-    corrected = {family: holm(members) for family, members in families.items()}
-    return [replace(e, p_holm=corrected[e.domain, e.context][e.arm, e.battery, e.measure]) for e in effects]
+    by_family = {family: holm(members) for family, members in families.items()}
+    return [replace(e, p_holm=by_family[e.domain, e.context][e.arm, e.battery, e.measure]) for e in effects]
 
 
 def _gaps(subject: Subject, main: Mapping[str, tuple[str, str]], cells: Mapping[tuple[str, str, str], Cell]) -> Iterator[Gap]:
@@ -392,9 +411,10 @@ def _curve(
     return points
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Floats with six digits, as `results.json` has them; tuples as lists."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, tuple):
-        return [_rounded(v) for v in value]
+        return [rounded(v) for v in value]
     return value

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from offtarget.errors import InputError, StoreError
 from offtarget.experiments import Arm, Experiment
 from offtarget.experiments import experiment as named_experiment
 
-from ._analyse import Analysis, Subject, analyse
+from ._analyse import Analysis, Effect, Subject, analyse
+from ._judged import Judged, analyse_judged
 from ._store import RunRow, Store, open_existing, open_store
 
 if TYPE_CHECKING:
@@ -37,18 +38,25 @@ class Study:
     Attributes:
         folder: where it lies: `study.sqlite`, `adapters/`, `datasets/`, `results.json`, `report.html`.
         analysis: effects, learning curve, retention.
+        judged: what judges found in open answers.
     """
 
     folder: Path
     subject: Subject
     analysis: Analysis
     runs: tuple[RunRow, ...]
+    judged: Judged = field(default_factory=Judged)
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """All effects: those of exact scores, then those that judges found in open answers."""
+        return (*self.analysis.effects, *self.judged.effects)
 
     def table(self) -> pandas.DataFrame:
         """One row an effect, as in `results.json`."""
         import pandas as pd
 
-        return pd.DataFrame([e.to_json() for e in self.analysis.effects]).drop(columns=["seed_means", "question_means"])
+        return pd.DataFrame([e.to_json() for e in self.effects]).drop(columns=["seed_means", "question_means"])
 
     def plot(self) -> altair.LayerChart:
         """Leakage by arm: every seed a dot, the mean with its 95% interval."""
@@ -81,7 +89,7 @@ class Study:
                 "margin": self.analysis.margin,
                 "finding": self.finding,
             },
-            "effects": [e.to_json() for e in self.analysis.effects],
+            "effects": [e.to_json() for e in self.effects],
             "retention": [
                 {"arm": arm, "context": context, **{k: v and round(getattr(v, k), 6) for k in ("mean", "low", "high")}}
                 for context, by_arm in (("main", self.analysis.retention), ("training-prefix", self.analysis.retention_behind))
@@ -89,6 +97,8 @@ class Study:
             ],
             "gaps": [g.to_json() for g in self.analysis.gaps],
             "dynamics": [d.to_json() for d in self.analysis.dynamics],
+            "verdicts": [c.to_json() for c in self.judged.counts],
+            "agreement": [a.to_json() for a in self.judged.agreements],
             "runs": [_run_json(r) for r in self.runs],
         }
 
@@ -148,13 +158,13 @@ def run(
     plan = make_plan(
         source, base, seeds=seeds, arms=arms, study_seed=study_seed, samples=samples, curve_points=curve_points, overrides=hyperparameters
     )
-    with open_store(folder) as store, _disk_errors(folder):
+    with open_store(folder) as store, disk_errors(folder):
         _same_study(store, {**plan.to_json(), "fraction": fraction}, folder)
         store.set_meta("experiment", plan.experiment.to_json())
         for run_ in plan.runs:
             _keep_dataset(folder, run_.arm.name, run_.arm.dataset)
         execute(plan, base, store, folder, jobs=jobs, report=report, announce=announce)
-        return _finish(store, folder)
+        return finish(store, folder)
 
 
 def open_study(folder: str | Path) -> Study:
@@ -164,14 +174,14 @@ def open_study(folder: str | Path) -> Study:
         StoreError: there is no study, or it cannot be read.
     """
     with open_existing(folder) as store:
-        return _analysed(store, Path(folder))
+        return analysed(store, Path(folder))
 
 
 def rewrite(folder: str | Path) -> Study:
     """Analyses a study again and writes `results.json` and `report.html` anew."""
     path = Path(folder)
-    with open_existing(path) as store, _disk_errors(path):
-        return _finish(store, path)
+    with open_existing(path) as store, disk_errors(path):
+        return finish(store, path)
 
 
 def _source(what: str | Path | Dataset | Experiment) -> Dataset | Experiment:
@@ -239,7 +249,7 @@ def _made(arm: Arm, base: Base, study_seed: int, folder: Path) -> Dataset:
         if kept == {**made_from, "sha256": dataset.sha256, "name": kept["name"], "source": kept["source"]}:
             return Dataset(kept["name"], dataset.examples, kept["source"])
     dataset = arm.recipe(base, study_seed)
-    with _disk_errors(folder):
+    with disk_errors(folder):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(dataset, path)
         write_text(note, json.dumps({**made_from, "sha256": dataset.sha256, "name": dataset.name, "source": dataset.source}, indent=1))
@@ -253,19 +263,25 @@ def _keep_dataset(folder: Path, arm: str, dataset: Dataset | None) -> None:
         write_jsonl(dataset, path)
 
 
-def _analysed(store: Store, folder: Path) -> Study:
+def analysed(store: Store, folder: Path) -> Study:
+    """What the store holds, analysed.
+
+    Raises:
+        StoreError: there is no finished run.
+    """
     record, plan = store.meta("experiment"), store.meta("plan")
     runs = tuple(store.runs())
     if record is None or plan is None or not runs:
         raise StoreError(f"the study in {folder} has no finished runs yet; run it first")
     subject = Subject(Experiment.from_json(record), plan["model"], plan["study_seed"])
-    return Study(folder, subject, analyse(subject, store), runs)
+    return Study(folder, subject, analyse(subject, store), runs, analyse_judged(subject, store, folder))
 
 
-def _finish(store: Store, folder: Path) -> Study:
+def finish(store: Store, folder: Path) -> Study:
+    """Analyses what the store holds, and writes `results.json` and `report.html`."""
     from offtarget.report import write_page
 
-    study = _analysed(store, folder)
+    study = analysed(store, folder)
     write_text(folder / "results.json", json.dumps(study.to_json(), indent=1, ensure_ascii=False) + "\n")
     write_page(study, store.answers(), folder / "report.html")
     return study
@@ -292,7 +308,7 @@ def _run_json(row: RunRow) -> dict[str, Any]:
 
 
 @contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> Iterator[None]:
     """A full or read-only disk is one sentence, not a traceback."""
     try:
         yield
