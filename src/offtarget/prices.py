@@ -95,7 +95,7 @@ class Prices:
     def cost(self, model: str, usage: Usage) -> Cost | None:
         """What calls to a model cost; None if its price is not known."""
         price = self.of(model)
-        return price and price.cost(usage.prompt_tokens, usage.completion_tokens, at_least=usage.uncounted > 0)
+        return None if price is None else price.cost(usage.prompt_tokens, usage.completion_tokens, at_least=usage.uncounted > 0)
 
     def training_cost(self, model: str, tokens: int) -> Cost | None:
         """What finetuning a hosted model on so many tokens, times epochs, costs; None if that price is not known."""

@@ -11,6 +11,7 @@ from ._sample import SampledAnswer, sample
 from ._score import Item, score
 from ._train import Hyperparameters, StepReport, TrainingRun, train
 from ._verify import AdapterCheck, Probe, probes_for, verify_adapter
+from ._vllm import serve_vllm
 
 __all__ = [
     "BUNDLED",
@@ -41,6 +42,7 @@ __all__ = [
     "sample",
     "save_adapter",
     "score",
+    "serve_vllm",
     "train",
     "verify_adapter",
 ]

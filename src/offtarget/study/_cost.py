@@ -74,7 +74,7 @@ def foresee_calls(
     sizes = [sum(each(message["content"]) + TOKENS_PER_MESSAGE for message in chat) for chat in chats]
     most = len(sizes) * max_tokens
     price = prices.of(model)
-    cost = price and price.cost(sum(sizes), most)
+    cost = None if price is None else price.cost(sum(sizes), most)
     return CallForecast(model, len(sizes), sum(sizes), most, cost)
 
 
