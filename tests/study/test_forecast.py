@@ -92,6 +92,14 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
     assert seen.seconds == pytest.approx(sum(seen.stages.values()), abs=0.1)
 
 
+def test_what_this_process_did_before_is_not_taken_for_the_start_of_a_worker(small_experiment, monkeypatch):
+    base = load_base(MODEL)
+    plan = make_plan(small_experiment, base, seeds=2, samples=1, curve_points=0, overrides={"epochs": 1})
+    monkeypatch.setattr("time.process_time", lambda: 1e9)  # here, and not where a worker starts
+    seen = forecast(plan, plan.packs((), 3), base, 2, base_too=False)
+    assert sum(seen.stages.values()) / 2 < seen.seconds < 1e6
+
+
 def test_hours_are_counted_for_every_gpu_that_holds_a_part_of_the_base():
     def base(*devices):
         parameters = [SimpleNamespace(device=torch.device(d)) for d in devices]

@@ -6,17 +6,18 @@ folder that is thrown away. It knows nothing of the device, so that it fits a la
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from heapq import heappop, heappush
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from offtarget.batteries import Battery
-from offtarget.models import Base
+from offtarget.models import Base, Loading, load_base
 
 from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, do_pack, main_only
 from ._plan import Plan, Run
@@ -80,7 +81,7 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
         workers: processes that will do them.
         base_too: whether the untrained base has still to be asked.
     """
-    starting = _to_start() if workers > 1 else 0.0
+    started = _start_beside(plan) if workers > 1 else lambda: 0.0
     small = replace(plan, experiment=plan.experiment.but(batteries=tuple(map(_few, plan.experiment.batteries))), curve_points=0)
     probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +95,7 @@ def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: in
     runs = [run for pack in packs for run in pack]
     tokens = {run.arm.name: _tokens(run, base) for run in {run.arm.name: run for run in runs}.values()}
     asked = [(b, q) for b in plan.experiment.batteries for q in b.questions]
-    seconds = starting + asking_base / workers + _makespan([sum(of_pack.values()) for of_pack in stages], workers)
+    seconds = started() + asking_base / workers + _makespan([sum(of_pack.values()) for of_pack in stages], workers)
     return Forecast(
         runs=len(runs),
         trained_tokens=sum(tokens[run.arm.name] for run in runs),
@@ -134,10 +135,31 @@ def _gpus(base: Base) -> int:
     return len({parameter.device for parameter in base.model.parameters() if parameter.device.type == "cuda"})
 
 
-@cache
-def _to_start() -> float:
-    """Seconds that a worker needs to start: as many as this process has needed up to its first forecast."""
-    return time.process_time()
+def _start_beside(plan: Plan) -> Callable[[], float]:
+    """Starts what a worker starts with in a process beside this one; what it returns waits for it and says the seconds that it needed.
+
+    This process cannot know from itself: by its first forecast it may have done anything.
+    """
+    context = multiprocessing.get_context("spawn")
+    told, tell = context.Pipe(duplex=False)
+    process = context.Process(target=_start, args=(plan.model, plan.loading, tell), daemon=True)
+    process.start()
+    tell.close()
+
+    def seconds() -> float:
+        try:
+            return float(told.recv())
+        except EOFError:  # it died, which the workers will say better
+            return 0.0
+        finally:
+            process.join()
+
+    return seconds
+
+
+def _start(model: str, loading: Loading | None, tell: Connection) -> None:
+    load_base(model, threads=1, loading=loading)
+    tell.send(time.process_time())
 
 
 def _few(battery: Battery) -> Battery:
