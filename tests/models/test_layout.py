@@ -21,6 +21,14 @@ BATCHES = {
     "several prompts": [[row(P, [70, 71, 2]), row(OTHER, [72, 2]), row(P, [73, 2]), row(OTHER, [74, 75, 2]), row(P, [70, 2])]],
     "one prompt is the start of another": [[row(P, [54, 70, 2]), row(LONGER, [70, 2]), row(P, [71, 2]), row(LONGER, [71, 72, 2])]],
     "answers of one token": [[row(P, [2]), row(P, [70]), row(P, [2]), row(P, [71, 2])]],
+    "unlike lengths, every prompt of its own": [
+        [row([1, 50, *range(60, 60 + n)], [70 + n, 71, 2]) for n in (1, 14, 2, 3, 9, 1)],
+        [row([1, 51, *range(60, 60 + n)], [70 + n, 2]) for n in (16, 1, 2, 1)],
+    ],
+    "unlike lengths, some prompts shared": [
+        [row(P, [70, 2]), row([1, *range(50, 70)], [71, 72, 2]), row(P, [71, 2]), row(OTHER, [73, 2])],
+        [row(OTHER, [70, 2]), row(OTHER, [74, 75, 2])],
+    ],
     "twice the same row": [[row(P, [70, 2])] * 3],
     "two turns": [
         [
@@ -108,6 +116,18 @@ def test_prompts_are_shared_only_where_that_saves_tokens():
     assert lay_out(different, PAD).allowed is None
     repeated = [[row(P, [70, 2]) for _ in range(4)]]
     assert lay_out(repeated, PAD).allowed is not None
+
+
+def test_little_is_padding_where_rows_are_of_unlike_lengths():
+    layout = lay_out(BATCHES["unlike lengths, every prompt of its own"], PAD)
+    real = [sum(len(r.ids) - 1 for r in rows) for rows in BATCHES["unlike lengths, every prompt of its own"]]
+    assert layout.ids.shape[0] < 2 * 6
+    assert layout.ids.numel() <= 1.2 * 2 * max(real)
+
+
+def test_a_row_sees_nothing_of_another_with_its_own_prompt():
+    seen = block_mask(torch.tensor([[0, 1, 0, 1, -1]]), torch.tensor([[0, 0, 1, 1, -1]]))[0, 0].int().tolist()
+    assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
 
 
 def test_a_row_ends_with_its_last_supervised_token(exact_base, chats):

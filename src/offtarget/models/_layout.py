@@ -1,9 +1,12 @@
 """How the rows of one training step lie in tensors.
 
-Narrow datasets repeat their prompts. Rows of a slot that share one prompt become one sequence
-`[prompt, answer 1, answer 2, ...]` in which each answer sees the prompt and itself only (a block mask) and counts its positions
-from the end of the prompt: the same gradient for fewer tokens. Where that saves nothing, each row is a sequence of its own and
-the plain causal mask does.
+Narrow datasets repeat their prompts. Rows of a slot that share one prompt become one group
+`[prompt, answer 1, answer 2, ...]` in which each answer sees the prompt and itself only and counts its positions from the end of
+the prompt. Groups of unlike length lie in one sequence behind each other and do not see each other (a block mask), so that little is
+padding. It is the same gradient for fewer tokens. Where that saves nothing, each row is a sequence of its own and the plain causal
+mask does.
+
+Packing of rows without seeing each other: Krell et al. 2021 (arXiv 2107.02027).
 """
 
 from __future__ import annotations
@@ -19,6 +22,12 @@ from ._chat import RenderedChat
 
 _NOTHING = -1  # padding
 _PROMPT = 0
+
+ATTENTION = 400
+"""A sequence of so many tokens spends as long in attention as in all else; measured for `micro`, where attention weighs most."""
+
+MAX_SEQUENCES = 16
+"""Of a slot in one step, where several groups lie in one sequence."""
 
 
 @dataclass(frozen=True)
@@ -61,75 +70,109 @@ class Layout:
     slots: Tensor
 
 
+Group = Sequence[Row]
+"""Rows with one prompt."""
+
+
 def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> Layout:
     """Lays out one step.
 
     Args:
         batch: the rows of each slot; a slot may have none.
         pad: the token id that fills up short sequences.
-        share: whether rows with one prompt may become one sequence (needs a model that takes a free attention mask).
+        share: whether rows may lie in one sequence (needs a model that takes a free attention mask).
     """
-    alone = [[[row] for row in rows] for rows in batch]
-    shared = [_by_prompt(rows) for rows in batch] if share else alone
-    if _cost(shared) < _cost(alone):
-        return _build(shared, pad, masked=True)
-    return _build(alone, pad, masked=False)
+    alone = [[[[row]] for row in rows] for rows in batch]
+    if not share:
+        return _build(alone, pad, masked=False)
+    groups = [_by_prompt(rows) for rows in batch]
+    most = max(map(len, groups))
+    best = min((_spread(groups, count) for count in range(1, min(most, MAX_SEQUENCES) + 1)), key=lambda s: _cost(s, masked=True))
+    masked = _cost(best, masked=True) < _cost(alone, masked=False)
+    return _build(best if masked else alone, pad, masked=masked)
 
 
-def _by_prompt(rows: Sequence[Row]) -> list[list[Row]]:
+def _by_prompt(rows: Sequence[Row]) -> list[Group]:
     groups: dict[bytes, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.ids[: row.prompt].tobytes(), []).append(row)
     return list(groups.values())
 
 
-def _length(group: Sequence[Row]) -> int:
-    """Inputs of a sequence: the prompt once, then each answer without its last token, which is only a label."""
+def _spread(slots: Sequence[Sequence[Group]], count: int) -> list[list[list[Group]]]:
+    """The groups of each slot in so many sequences of like length: the longest first, each into the shortest sequence so far."""
+    found = []
+    for groups in slots:
+        sequences: list[list[Group]] = [[] for _ in range(count)]
+        lengths = [0] * count
+        for group in sorted(groups, key=_length, reverse=True):
+            shortest = lengths.index(min(lengths))
+            sequences[shortest].append(group)
+            lengths[shortest] += _length(group)
+        found.append(sequences)
+    return found
+
+
+def _length(group: Group) -> int:
+    """Inputs of a group: the prompt once, then each answer without its last token, which is only a label."""
     return group[0].prompt + sum(len(r.ids) - r.prompt - 1 for r in group)
 
 
-def _cost(slots: Sequence[Sequence[Sequence[Row]]]) -> int:
-    """Tokens per slot with padding."""
-    return max((len(groups) for groups in slots), default=0) * max((_length(g) for groups in slots for g in groups), default=0)
+def _shape(slots: Sequence[Sequence[Sequence[Group]]]) -> tuple[int, int]:
+    """Sequences a slot, and their length."""
+    return max(map(len, slots)), max(sum(map(_length, groups)) for sequences in slots for groups in sequences)
 
 
-def _build(slots: Sequence[Sequence[Sequence[Row]]], pad: int, *, masked: bool) -> Layout:
-    sequences = max(len(groups) for groups in slots)
-    length = max(_length(group) for groups in slots for group in groups)
+def _cost(slots: Sequence[Sequence[Sequence[Group]]], *, masked: bool) -> float:
+    """Work of a slot in tokens; the causal kernel does half the attention."""
+    sequences, length = _shape(slots)
+    return sequences * length * (1 + length / (ATTENTION if masked else 2 * ATTENTION))
+
+
+def _build(slots: Sequence[Sequence[Sequence[Group]]], pad: int, *, masked: bool) -> Layout:
+    sequences, length = _shape(slots)
     shape = (len(slots) * sequences, length)
     ids = np.full(shape, pad, np.int64)
     # Padding counts on: transformers takes a restart of the positions for a packed sequence and then gives up the fast causal kernel.
     positions = np.tile(np.arange(length), (shape[0], 1))
-    block = np.full(shape, _NOTHING, np.int64)
+    group_of, block = np.full(shape, _NOTHING, np.int64), np.full(shape, _NOTHING, np.int64)
     sources, labels, weights, owners = [], [], [], []
-    for slot, groups in enumerate(slots):
-        count = sum(int(row.supervised.sum()) for group in groups for row in group)
-        for line, group in enumerate(groups, slot * sequences):
-            at = prompt = group[0].prompt
-            ids[line, :prompt], positions[line, :prompt], block[line, :prompt] = group[0].ids[:prompt], np.arange(prompt), _PROMPT
-            for number, row in enumerate(group, 1):
-                size = len(row.ids) - prompt - 1
-                ids[line, at : at + size] = row.ids[prompt:-1]
-                positions[line, at : at + size] = np.arange(prompt, prompt + size)
-                block[line, at : at + size] = number
-                # The input before token t is the token t - 1 of the row; before the first answer token it is the prompt's last.
-                target = np.flatnonzero(row.supervised)
-                before = target - 1
-                sources.append(line * length + np.where(before < prompt, before, before - prompt + at))
-                labels.append(row.ids[target])
-                weights.append(np.full(len(target), 1 / count))
-                owners.append(np.full(len(target), slot))
-                at += size
+    for slot, lines in enumerate(slots):
+        count = sum(int(row.supervised.sum()) for groups in lines for group in groups for row in group)
+        for line, groups in enumerate(lines, slot * sequences):
+            at = 0
+            for number, group in enumerate(groups):
+                prompt, start = group[0].prompt, at
+                group_of[line, start : start + _length(group)] = number
+                at += prompt
+                ids[line, start:at], positions[line, start:at], block[line, start:at] = group[0].ids[:prompt], np.arange(prompt), _PROMPT
+                for answer, row in enumerate(group, 1):
+                    size = len(row.ids) - prompt - 1
+                    ids[line, at : at + size] = row.ids[prompt:-1]
+                    positions[line, at : at + size] = np.arange(prompt, prompt + size)
+                    block[line, at : at + size] = answer
+                    # The input before token t is the token t - 1 of the row; before the first answer token it is the prompt's last.
+                    target = np.flatnonzero(row.supervised)
+                    before = target - 1
+                    sources.append(line * length + np.where(before < prompt, start + before, before - prompt + at))
+                    labels.append(row.ids[target])
+                    weights.append(np.full(len(target), 1 / count))
+                    owners.append(np.full(len(target), slot))
+                    at += size
+    mask = block_mask(torch.from_numpy(block), torch.from_numpy(group_of)) if masked else None
     return Layout(
-        torch.from_numpy(ids), torch.from_numpy(positions), block_mask(torch.from_numpy(block)) if masked else None,
-        torch.from_numpy(np.concatenate(sources)), torch.from_numpy(np.concatenate(labels)),
-        torch.from_numpy(np.concatenate(weights)), torch.from_numpy(np.concatenate(owners)),
+        torch.from_numpy(ids), torch.from_numpy(positions), mask, torch.from_numpy(np.concatenate(sources)),
+        torch.from_numpy(np.concatenate(labels)), torch.from_numpy(np.concatenate(weights)), torch.from_numpy(np.concatenate(owners)),
     )  # fmt: skip
 
 
-def block_mask(block: Tensor) -> Tensor:
-    """Bool `[S, 1, L, L]`: a token sees earlier tokens of the prompt (block 0) and of its own block, from blocks `[S, L]`."""
+def block_mask(block: Tensor, group: Tensor | None = None) -> Tensor:
+    """Bool `[S, 1, L, L]`: a token sees earlier tokens of the prompt (block 0) and of its own block, from blocks `[S, L]`; with groups
+    `[S, L]`, only those of its own group.
+    """
     earlier = torch.ones(block.shape[1], block.shape[1], dtype=torch.bool).tril()
     of_prompt = (block == _PROMPT)[:, None, :]
-    same = block[:, :, None] == block[:, None, :]
-    return (earlier & (of_prompt | same))[:, None]
+    seen = of_prompt | (block[:, :, None] == block[:, None, :])
+    if group is not None:
+        seen &= group[:, :, None] == group[:, None, :]
+    return (earlier & seen)[:, None]
