@@ -28,8 +28,8 @@ def test_the_untrained_base_behind_a_prompt_stands_beside_the_arm_trained_with_i
 
 
 def test_jitter_depends_on_the_seed_alone_and_spreads():
-    drawn = [_data._jitter(seed) for seed in range(32)]
-    assert drawn == [_data._jitter(seed) for seed in range(32)]
+    drawn = [_data.jitter(seed) for seed in range(32)]
+    assert drawn == [_data.jitter(seed) for seed in range(32)]
     assert all(-1 <= x <= 1 for x in drawn)
     assert np.diff(sorted(drawn)).max() < 0.15
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _data
 from ._contexts import in_words, main_measure
+from ._open_answers import open_answers
 
 if TYPE_CHECKING:
     from offtarget.batteries import Battery, Context, Question
@@ -50,7 +51,8 @@ def answers_data(study: Study, answers: Sequence[AnswerRow]) -> dict[str, Any]:
 
     Returns:
         `arms`; `questions`, each with the prompt as it was asked and the exact probability of every arm; `texts`; `rows` of six numbers
-        each: question, arm, seed, sample, text, marks; `total`, the number of answers that the study has.
+        each: question, arm, seed, sample, text, marks, and for answers to open questions a seventh, of `verdicts`; `total`, the number of
+        answers that the study has; `open`, whether open questions are among them.
     """
     runs = {r.id: (r.arm, r.seed) for r in study.runs}
     asked = _asked(study, {(a.battery, a.context, a.question) for a in answers if a.run in runs})
@@ -65,13 +67,22 @@ def answers_data(study: Study, answers: Sequence[AnswerRow]) -> dict[str, Any]:
         (arm, seed), at = runs[a.run], question_at[a.battery, a.context, a.question]
         marks = CUT * (not a.finished) + OF_THE_TRAIT * (a.text.strip() in trait[at])
         rows.append([at, arm_at[arm], seed, a.sample, texts.setdefault(a.text, len(texts)), marks])
+    in_the_open, open_rows = open_answers(study, answers)
+    verdicts: dict[str, int] = {}
+    said = {id(o.row): o for o in open_rows}
+    for a in sorted(_within_budget([o.row for o in open_rows], runs), key=lambda a: (runs[a.run][1], a.sample)):
+        (arm, seed), o = runs[a.run], said[id(a)]
+        text, words = texts.setdefault(a.text, len(texts)), verdicts.setdefault(o.said, len(verdicts))
+        rows.append([len(asked) + o.question, arm_at[arm], seed, o.turn, text, CUT * (not a.finished), words])
     shown = _shown_at_first(study)
     return {
         "arms": [{"name": a.name, "kind": a.kind, "label": _data.label_of(a), "shown": a.name in shown} for a in arms],
-        "questions": _questions(study, asked, arm_at),
+        "questions": _questions(study, asked, arm_at) + in_the_open,
         "texts": list(texts),
+        "verdicts": list(verdicts),
         "rows": rows,
-        "total": len(known),
+        "total": len(known) + len(open_rows),
+        "open": bool(open_rows),
     }
 
 

@@ -38,6 +38,7 @@ class Figure:
         header: of the table with all that it shows; `rows` are its cells.
         arms: those to choose among in a figure that draws some of them, each with whether it is drawn at first.
         below: a further table.
+        numbers_from: the first column of `rows` with numbers.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Figure:
     rows: list[tuple[str, ...]]
     arms: tuple[tuple[str, bool], ...] = ()
     below: Table | None = None
+    numbers_from: int = 1
 
 
 def figures(study: Study) -> list[Figure]:
@@ -111,6 +113,7 @@ def _leakage(study: Study) -> Figure | None:
         words=f"Mean leakage: {'; '.join(said)}.",
         header=("Arm", "Trained on", "Seeds", "Mean", "95% interval", "Worst seed", "Behind its own prompt"),
         rows=rows,
+        numbers_from=2,
     )
 
 

@@ -69,7 +69,7 @@ def leakage(study: Study) -> tuple[list[Row], list[Row]]:
         for e in effects.values():
             what = SEED_HIDDEN if hidden else SEED
             seeds += [
-                {"arm": e.arm, "what": what, "hidden": hidden, "seed": str(seed), "value": value, "jitter": _jitter(seed)}
+                {"arm": e.arm, "what": what, "hidden": hidden, "seed": str(seed), "value": value, "jitter": jitter(seed)}
                 for seed, value in zip(seeds_of(study, e), e.seed_means, strict=True)
             ]
             means.append({"arm": e.arm, "what": MEAN, "hidden": hidden, "mean": e.mean, "low": e.low, "high": e.high, "n_seeds": e.n_seeds})
@@ -81,7 +81,7 @@ def leakage(study: Study) -> tuple[list[Row], list[Row]]:
     return seeds, means
 
 
-def _jitter(seed: int) -> float:
+def jitter(seed: int) -> float:
     """Spread without pattern and without chance: multiples of the golden ratio."""
     return round(2 * ((seed * 0.6180339887 + 0.5) % 1) - 1, 3)
 

@@ -72,7 +72,7 @@ def leakage_chart(study: Study, *, narrow: bool = False) -> alt.LayerChart:
         band = alt.Chart(alt.Data(values=[{"from": 0, "to": edge}]))
         layers.append(band.mark_rect(color=light("margin"), opacity=0.5).encode(x=alt.X("from:Q", scale=x_scale, axis=x_axis), x2="to:Q"))
     rows = alt.Chart(alt.Data(values=[{"arm": a.name} for a in arms]))
-    layers += _row_labels(study, rows, names, narrow)
+    layers += row_labels(study, rows, names, narrow)
     mean_data = alt.Chart(alt.Data(values=means)).encode(y=y, yOffset=lane_offset)
     layers.append(
         alt.Chart(alt.Data(values=seeds)).mark_point(filled=True, size=70, opacity=0.6, strokeWidth=0).encode(
@@ -100,7 +100,7 @@ def leakage_chart(study: Study, *, narrow: bool = False) -> alt.LayerChart:
     return styled(chart.properties(width=WIDTH, height=height, usermeta={"minWidth": 900}))
 
 
-def _row_labels(study: Study, rows: alt.Chart, names: Sequence[str], narrow: bool) -> list[alt.Chart]:
+def row_labels(study: Study, rows: alt.Chart, names: Sequence[str], narrow: bool) -> list[alt.Chart]:
     """An arm's name and what it was trained on: left of its row, or above it where the page is narrow."""
     arms = {a.name: a for a in _data.arms_of(study)}
     scale = alt.Scale(padding=0)

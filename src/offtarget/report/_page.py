@@ -20,6 +20,7 @@ from ._answers import answers_data
 from ._captions import Figure, figures
 from ._finding import finding
 from ._html import as_script, island, light_dark, render_page, script, write_whole
+from ._open import open_section
 from ._palette import COLOURS, arm_colours, dark_counterparts
 from ._trained import trained
 
@@ -32,6 +33,9 @@ EFFECT_HEADER = (
     ("95% interval", True), ("Difference", True), ("95% interval", True), ("p (Holm)", True), ("Vanished", False), ("Worst seed", True),
     ("Covered", True),
 )  # fmt: skip
+
+_MANY = ("seed_means", "question_means", "questions_left_out", "seeds_left_out")
+"""Fields of an effect that hold several values, which a cell of the CSV file cannot."""
 
 MOST_CONTEXTS = 12
 """Of a battery asked in more contexts than this, only the main ones stand in the table of effects; the CSV file has all."""
@@ -104,13 +108,14 @@ def _asked(study: Study, e: Effect) -> str:
 
 def _islands(study: Study, answers: Sequence[AnswerRow]) -> dict[str, Any]:
     """What the scripts read, and what the template needs to know of it."""
-    shown, said = figures(study), answers_data(study, answers)
+    shown, said, section = figures(study), answers_data(study, answers), open_section(study)
     names = [a.name for a in study.subject.experiment.arms]
     return {
         "file_name": file_name(study.subject.experiment.name, Path(study.subject.model).name),
         "figures": shown,
+        "open": section,
         "answers": said,
-        "figures_json": island(_charts(study, shown)),
+        "figures_json": island(_charts(study, [*shown, *(section.figures if section else ())])),
         "answers_json": island(said | {"numbers": [names.index(a["name"]) for a in said["arms"]]}),
         "csv_json": island(effects_csv(study)),
     }
@@ -129,12 +134,12 @@ def file_name(*parts: str) -> str:
 
 def effects_csv(study: Study) -> str:
     """The table of effects, one row an effect, as `results.json` has them without single seeds and questions."""
-    rows = [e.to_json() for e in study.analysis.effects]
-    columns = [k for k in (rows[0] if rows else {}) if k not in ("seed_means", "question_means")]
+    rows = [e.to_json() for e in study.effects]
+    columns = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in _MANY]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_harmless(row[k]) for k in columns] for row in rows)
+    writer.writerows([_harmless(row.get(k)) for k in columns] for row in rows)
     return out.getvalue()
 
 

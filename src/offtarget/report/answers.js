@@ -2,7 +2,7 @@
 // The browser of sampled answers. Answers are untrusted: every one of them is written by textContent.
 
 (function answersBrowser() {
-  const { arms, questions, texts, rows, numbers } = readIsland("answers-data");
+  const { arms, questions, texts, verdicts, rows, numbers } = readIsland("answers-data");
   if (!rows.length) return;
   const CUT = 1, TRAIT = 2, MOST_HITS = 300;
   const [question, search, chips, prompt, count, said] = ["question", "search", "chips", "prompt", "count", "said"].map(byId);
@@ -45,6 +45,9 @@
     answer.append(text.slice(at));
     cell.append(answer);
     if (row[5] & TRAIT) cell.append(make("span", " (counts for the measure)", { className: "unseen" }));
+    if (row[6] !== undefined && verdicts[row[6]]) {
+      for (const said of verdicts[row[6]].split("; ")) cell.append(make("span", said, { className: "verdicts" }));
+    }
     if (row[5] & CUT) cell.append(" ", make("span", "✂ cut at the token limit", { className: "cut" }));
     return cell;
   }

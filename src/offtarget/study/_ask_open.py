@@ -76,7 +76,7 @@ def ask(
         ModelError: the base or an adapter cannot be used, or is another than the study's.
     """
     path = Path(folder)
-    where = tuple(parse_contexts(contexts) if contexts and isinstance(contexts, str) else contexts)
+    where = (parse_contexts(contexts) if contexts else ()) if isinstance(contexts, str) else tuple(contexts)
     with open_existing(path) as store, disk_errors(path):
         experiment = analysed(store, path).subject.experiment
         given = {"samples": samples, "temperature": temperature, "max_tokens": max_tokens}

@@ -23,6 +23,7 @@ from offtarget.judges import COUNTS, Agreement, Rule, Verdict, agreement, fates,
 from offtarget.stats import complete
 
 from ._analyse import Effect, Subject, corrected, effect_of, rounded
+from ._open import OpenAsk, recorded
 from ._reading import Reading, readings
 from ._store import Store
 
@@ -108,8 +109,9 @@ class JudgesAgreement:
 
 @dataclass(frozen=True)
 class Judged:
-    """All that judges found in a study; empty where nobody judged."""
+    """What was asked in the open, and all that judges found in the answers; empty where nobody judged."""
 
+    asks: tuple[OpenAsk, ...] = ()
     effects: tuple[JudgedEffect, ...] = ()
     counts: tuple[VerdictCount, ...] = ()
     agreements: tuple[JudgesAgreement, ...] = ()
@@ -118,6 +120,9 @@ class Judged:
 
 def analyse_judged(subject: Subject, store: Store, folder: Path) -> Judged:
     """Analyses what judges said, from the store and the cache of their replies."""
+    asks = recorded(store)
+    if not asks:
+        return Judged()
     found = readings(store, folder)
     runs = {r.id: (r.arm, r.seed) for r in store.runs()}
     cells = [_cells(reading, runs) for reading in found]
@@ -125,7 +130,7 @@ def analyse_judged(subject: Subject, store: Store, folder: Path) -> Judged:
     counts = [c for reading, by_arm in zip(found, cells, strict=True) for c in _counts(subject, reading, by_arm)]
     by_judge = {judge: [e for e in effects if e.judge == judge] for judge in dict.fromkeys(r.judge for r in found)}
     return Judged(
-        tuple(e for some in by_judge.values() for e in corrected(some)), tuple(counts), tuple(_agreements(found)), tuple(found)
+        asks, tuple(e for some in by_judge.values() for e in corrected(some)), tuple(counts), tuple(_agreements(found)), tuple(found)
     )  # fmt: skip
 
 
