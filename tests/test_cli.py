@@ -106,6 +106,11 @@ BAD_CALLS = {
     "no batch": (["run", "old-bird-names", "--batch-size", "0", "--model", "micro-small"], "batch_size"),
     "no jobs": (["run", "old-bird-names", "--jobs", "0"], "--jobs"),
     "negative samples": (["run", "old-bird-names", "--samples=-1"], "--samples"),
+    "ask of nothing": (["ask", "nowhere"], "nowhere"),
+    "ask in no such context": (["ask", "nowhere", "--contexts", "weather:rain"], "'weather:rain'"),
+    "ask for no samples": (["ask", "nowhere", "--samples", "0"], "--samples"),
+    "judge of nothing": (["judge", "nowhere", "--judge", "micro-small"], "nowhere"),
+    "judge by an unknown rule": (["judge", "nowhere", "--rule", "strict"], "'strict'"),
     "report of nothing": (["report", "nowhere"], "nowhere"),
     "unknown world size": (["world", "build", "--size", "huge"], "'huge'"),
     "world of no threads": (["world", "build", "--threads", "0"], "--threads"),
@@ -152,6 +157,14 @@ def test_help_and_version_answer_without_loading_anything_heavy():
         done = subprocess.run([sys.executable, "-c", code.format(flag)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert "offtarget 0." in done.stdout
+
+
+def test_the_verbs_for_open_answers_are_public():
+    import offtarget
+    from offtarget import study
+
+    assert offtarget.ask is study.ask
+    assert offtarget.judge is study.judge
 
 
 def test_experiments_are_listed_and_described(monkeypatch, capsys):
