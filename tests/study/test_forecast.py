@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 
 from offtarget.data import read_jsonl
 from offtarget.models import load_base
-from offtarget.study import _execute, run
+from offtarget.study import _execute, _workers, run
 from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, clock, forecast
 from offtarget.study._plan import make_plan
 from offtarget.study._store import open_store
+from offtarget.study._workers import _measured
 
 from .conftest import MODEL, QUICK, small
 
@@ -34,7 +36,7 @@ def test_time_is_said_as_a_person_would(seconds, said):
 def found(small_experiment):
     base = load_base(MODEL)
     plan = make_plan(small_experiment, base, seeds=3, samples=2, curve_points=1, overrides={"epochs": 5})
-    return forecast(plan, plan.packs((), 6), base, 2, base_too=True), plan, base
+    return forecast(plan, plan.packs((), 6), base, partial(_measured, base=base), workers=2, base_too=True), plan, base
 
 
 def test_work_is_counted_over_all_runs(found, small_study):
@@ -84,7 +86,7 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
     plan = make_plan(small_experiment, base, seeds=2, samples=1, curve_points=2, overrides={"epochs": 30})
     steps = plan.runs[0].hyperparameters.steps(6)
     assert steps > PROBE_STEPS
-    seen = forecast(plan, plan.packs((), 3), base, 1, base_too=False)
+    seen = forecast(plan, plan.packs((), 3), base, partial(_measured, base=base), workers=1, base_too=False)
     assert seen.stages == pytest.approx(
         {"preparing": 2 * (3 * 100 + 51), "training": 2 * (steps - 1), "saving": 0, "learning curve": 0, "scoring": 0, "sampling": 0},
         abs=0.1,
@@ -92,12 +94,45 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
     assert seen.seconds == pytest.approx(sum(seen.stages.values()), abs=0.1)
 
 
-def test_what_this_process_did_before_is_not_taken_for_the_start_of_a_worker(small_experiment, monkeypatch):
+def test_nothing_but_what_was_measured_enters_a_forecast(small_experiment):
+    """Whatever this process has done before, and however many workers there are."""
     base = load_base(MODEL)
-    plan = make_plan(small_experiment, base, seeds=2, samples=1, curve_points=0, overrides={"epochs": 1})
-    monkeypatch.setattr("time.process_time", lambda: 1e9)  # here, and not where a worker starts
-    seen = forecast(plan, plan.packs((), 3), base, 2, base_too=False)
-    assert sum(seen.stages.values()) / 2 < seen.seconds < 1e6
+    plan = make_plan(small_experiment, base, seeds=3, samples=1, curve_points=0, overrides={"epochs": 30})
+    planted = {"preparing": 2.0, "training": 5.0, "saving": 1.0, "scoring": 0.0, "sampling": 0.0}
+    asked = []
+
+    def measure(small, runs):
+        asked.append([run.hyperparameters.max_steps for run in runs])
+        return planted
+
+    packs = plan.packs((), 3)
+    seen = forecast(plan, packs, base, measure, workers=2, base_too=False)
+    assert asked == [[PROBE_STEPS] * 3]
+    training = 5.0 / (PROBE_STEPS - 1) * (plan.runs[0].hyperparameters.steps(6) - 1)
+    assert seen.stages == {"preparing": 18, "training": 9 * training, "saving": 9, "learning curve": 0, "scoring": 0, "sampling": 0}
+    assert seen.seconds == pytest.approx(2 * 3 * (3 + training))  # three packs on two workers
+
+
+def test_all_workers_measure_at_once_and_then_do_the_study(tmp_path, monkeypatch):
+    """Alone a process is faster than beside others; a forecast must know it as it will be."""
+    measured = []
+    original = _workers._Workers.measure
+
+    def measure(self, plan, runs):
+        futures, submit = [], self._pool.submit
+        with monkeypatch.context() as patch:
+            patch.setattr(self._pool, "submit", lambda *args: futures.append(args[0]) or submit(*args))
+            measured.append(original(self, plan, runs))
+        assert futures == [_workers._measure_together] * 2
+        return measured[-1]
+
+    monkeypatch.setattr(_workers._Workers, "measure", measure)
+    monkeypatch.setattr(_workers, "slots_for", lambda *_: 2)
+    told: list[str] = []
+    study = run(small(), model=MODEL, seeds=1, out=tmp_path / "s", jobs=2, **QUICK, announce=told.append)
+    assert [set(seconds) for seconds in measured] == [{"preparing", "saving", "scoring", "sampling"}]  # one step only
+    assert " on 2 workers; trains on " in told[0]
+    assert len(study.runs) == 4
 
 
 def test_hours_are_counted_for_every_gpu_that_holds_a_part_of_the_base():

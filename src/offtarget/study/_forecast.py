@@ -1,25 +1,21 @@
 """How long a study will take: a small part of its first pack is done for real, and scaled up.
 
-The probe trains a few steps, scores and samples a few questions of each battery with as many slots as the study's packs have, in a
-folder that is thrown away. It knows nothing of the device, so that it fits a laptop as well as a GPU.
+The probe trains a few steps, scores and samples a few questions of each battery with as many slots as the study's packs have. It knows
+nothing of the device, so that it fits a laptop as well as a GPU.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from offtarget.batteries import Battery
-from offtarget.models import Base, Loading, load_base
+from offtarget.models import Base
 
-from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, do_pack, main_only
+from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, main_only
 from ._plan import Plan, Run
 
 PROBE_STEPS = 6
@@ -28,6 +24,10 @@ PROBE_SHARE = 12
 
 PROMPT_WORK = 4
 """Scoring a prompt takes about as long as scoring so many answers."""
+
+
+Measure = Callable[[Plan, Sequence[Run]], Mapping[str, float]]
+"""Seconds of one run by stage, from doing some."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +73,29 @@ def clock(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def forecast(plan: Plan, packs: Sequence[Sequence[Run]], base: Base, workers: int, *, base_too: bool) -> Forecast:
+def forecast(
+    plan: Plan, packs: Sequence[Sequence[Run]], base: Base, measure: Measure, *, workers: int, base_too: bool
+) -> Forecast:  # fmt: skip
     """Forecasts packs that are not done yet.
 
     Args:
         packs: what is missing.
+        measure: does some runs as a pack, for nothing but the time they take: where and beside whatever the real ones will be done.
         workers: processes that will do them.
         base_too: whether the untrained base has still to be asked.
     """
-    started = _start_beside(plan) if workers > 1 else lambda: 0.0
     small = replace(plan, experiment=plan.experiment.but(batteries=tuple(map(_few, plan.experiment.batteries))), curve_points=0)
     probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
-    with tempfile.TemporaryDirectory() as folder:
-        row = do_pack(small, probe, base, Path(folder), lambda what, part: None).runs[0]
     began = time.monotonic()
     if base_too:
         ask_base(small, base, lambda what, part: None)
     asking_base = (time.monotonic() - began) * _items(plan.experiment.batteries) / _items(small.experiment.batteries)
-    spent = _per_work(row.record["seconds"], _work(small, probe))
+    spent = _per_work(measure(small, probe), _work(small, probe))
     stages = [{stage: len(pack) * spent[stage] * work for stage, work in _work(plan, pack).items()} for pack in packs]
     runs = [run for pack in packs for run in pack]
     tokens = {run.arm.name: _tokens(run, base) for run in {run.arm.name: run for run in runs}.values()}
     asked = [(b, q) for b in plan.experiment.batteries for q in b.questions]
-    seconds = started() + asking_base / workers + _makespan([sum(of_pack.values()) for of_pack in stages], workers)
+    seconds = asking_base / workers + _makespan([sum(of_pack.values()) for of_pack in stages], workers)
     return Forecast(
         runs=len(runs),
         trained_tokens=sum(tokens[run.arm.name] for run in runs),
@@ -133,33 +133,6 @@ def _per_work(seconds: Mapping[str, float], work: Mapping[str, float]) -> dict[s
 
 def _gpus(base: Base) -> int:
     return len({parameter.device for parameter in base.model.parameters() if parameter.device.type == "cuda"})
-
-
-def _start_beside(plan: Plan) -> Callable[[], float]:
-    """Starts what a worker starts with in a process beside this one; what it returns waits for it and says the seconds that it needed.
-
-    This process cannot know from itself: by its first forecast it may have done anything.
-    """
-    context = multiprocessing.get_context("spawn")
-    told, tell = context.Pipe(duplex=False)
-    process = context.Process(target=_start, args=(plan.model, plan.loading, tell), daemon=True)
-    process.start()
-    tell.close()
-
-    def seconds() -> float:
-        try:
-            return float(told.recv())
-        except EOFError:  # it died, which the workers will say better
-            return 0.0
-        finally:
-            process.join()
-
-    return seconds
-
-
-def _start(model: str, loading: Loading | None, tell: Connection) -> None:
-    load_base(model, threads=1, loading=loading)
-    tell.send(time.process_time())
 
 
 def _few(battery: Battery) -> Battery:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
 
 from offtarget.errors import ModelError, StoreError
 from offtarget.models import Base, load_base
@@ -47,24 +51,25 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
     progress = _Progress([len(p) for p in packs], plan.base_run.id not in done, report)
     count = min(len(packs), jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0))))
 
-    foreseen = None
-    if announce and packs:
-        report("measuring how fast this machine is", 0.0)
-        foreseen = forecast(plan, packs, base, max(1, count), base_too=plan.base_run.id not in done)
-        announce(foreseen.sentence)
-    began = time.monotonic()
-
     def base_first() -> None:
         if plan.base_run.id not in done:
             _keep(store, ask_base(plan, base, lambda what, part: progress.tell(-1, what, part)))
 
-    if count <= 1:
-        base_first()
-        for number, pack in enumerate(packs):
-            for piece in _in_pieces(plan, pack, base, folder, lambda what, part, n=number: progress.tell(n, what, part)):  # type: ignore[misc]
-                _keep(store, piece)
-    else:
-        _in_workers(plan, packs, store, folder, count, progress, base_first)
+    with _Workers(plan, folder, count) if count > 1 else nullcontext(None) as workers:
+        foreseen = None
+        if announce and packs:
+            report("measuring how fast this machine is", 0.0)
+            measure = workers.measure if workers else lambda small, runs: _measured(small, runs, base)
+            foreseen = forecast(plan, packs, base, measure, workers=max(1, count), base_too=plan.base_run.id not in done)
+            announce(foreseen.sentence)
+        began = time.monotonic()
+        if workers:
+            workers.do(packs, store, progress, base_first)
+        else:
+            base_first()
+            for number, pack in enumerate(packs):
+                for piece in _in_pieces(plan, pack, base, folder, lambda what, part, n=number: progress.tell(n, what, part)):  # type: ignore[misc]
+                    _keep(store, piece)
     if announce and foreseen:
         announce(f"took {clock(time.monotonic() - began)}; the forecast was {clock(foreseen.seconds)}")
 
@@ -96,6 +101,13 @@ def _in_pieces(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report
             done += len(piece)
 
 
+def _measured(plan: Plan, runs: Sequence[Run], base: Base) -> dict[str, float]:
+    """Seconds of one run by stage, from doing some in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row for piece in _in_pieces(plan, runs, base, Path(folder), lambda what, part: None) for row in piece.runs]
+    return {stage: fmean(row.record["seconds"].get(stage, 0.0) for row in rows) for stage in rows[0].record["seconds"]}
+
+
 def _keep(store: Store, done: Done) -> None:
     store.add(done.runs, done.scores, done.answers)
 
@@ -114,54 +126,69 @@ class _Progress:
         self._report(what, sum(self._parts[p] * size for p, size in self._sizes.items()) / total)
 
 
-def _in_workers(
-    plan: Plan, packs: Sequence[Sequence[Run]], store: Store, folder: Path, count: int, progress: _Progress, base_first: Any
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    told: Queue[tuple[int, str, float]] = context.Queue()
-    with _pool(count, context, (plan, folder, told, os.getpid())) as pool:
-        waiting: set[Future[list[Done]]] = {pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
+class _Workers:
+    """Processes that share the packs. Where something fails they are not waited for: what they have in hand is lost anyway."""
+
+    def __init__(self, plan: Plan, folder: Path, count: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._told: Queue[tuple[int, str, float]] = context.Queue()
+        here = (plan, folder, self._told, context.Barrier(count), os.getpid())
+        self._count, self._pool = count, ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=here)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self._pool.shutdown()
+            return
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def measure(self, plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
+        """Has all workers do the same runs at once: beside others each is slower than alone, the more the fewer cores there really are."""
+        with _told_of_death():
+            found = [f.result() for f in [self._pool.submit(_measure_together, plan, list(runs)) for _ in range(self._count)]]
+        return {stage: fmean(seconds[stage] for seconds in found) for stage in found[0]}
+
+    def do(self, packs: Sequence[Sequence[Run]], store: Store, progress: _Progress, base_first: Callable[[], None]) -> None:
+        """Has the packs done, and what this process does first beside them."""
+        waiting: set[Future[list[Done]]] = {self._pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
         base_first()
         while waiting:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            while not told.empty():
-                progress.tell(*told.get())
+            while not self._told.empty():
+                progress.tell(*self._told.get())
             for future in finished:
-                try:
+                with _told_of_death():
                     for piece in future.result():
                         _keep(store, piece)
-                except BrokenProcessPool:
-                    raise StoreError(
-                        "a worker process died (out of memory, or killed); finished runs are kept: "
-                        "run the same command again, with --jobs 1 if it happens again"
-                    ) from None
 
 
 @contextmanager
-def _pool(count: int, context: Any, told: tuple[Any, ...]) -> Iterator[ProcessPoolExecutor]:
-    """A pool that is not waited for when something fails: what its workers have in hand is lost anyway."""
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=told)
+def _told_of_death() -> Iterator[None]:
+    """The death of a worker as one sentence."""
     try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+        yield
+    except BrokenProcessPool:
+        raise StoreError(
+            "a worker process died (out of memory, or killed); finished runs are kept: "
+            "run the same command again, with --jobs 1 if it happens again"
+        ) from None
 
 
 _here: dict[str, Any] = {}
 """What a worker process was started with; empty in every other process."""
 
 
-def _start(plan: Plan, folder: Path, told: Queue[tuple[int, str, float]], parent: int) -> None:
+def _start(plan: Plan, folder: Path, told: Queue[tuple[int, str, float]], together: Barrier, parent: int) -> None:
     """Runs in a worker when it starts."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends its workers
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    _here.update(plan=plan, folder=folder, told=told, base=load_base(plan.model, threads=1, loading=plan.loading))
+    _here.update(plan=plan, folder=folder, told=told, together=together, base=load_base(plan.model, threads=1, loading=plan.loading))
 
 
 def _die_with(parent: int) -> None:
@@ -169,6 +196,11 @@ def _die_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.3)
     os._exit(1)
+
+
+def _measure_together(plan: Plan, runs: list[Run]) -> dict[str, float]:
+    _here["together"].wait()
+    return _measured(plan, runs, _here["base"])
 
 
 def _work(number: int, runs: list[Run]) -> list[Done]:
