@@ -261,17 +261,33 @@ def judge(
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each reply; more for judges that think first.")] = 20,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the judge; -1 leaves it to the server.")] = 0.0,
     key_variable: Annotated[str, typer.Option("--key-variable", help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
+    prices: Annotated[Path | None, typer.Option("--prices", help="Prices of your own (TOML), above those that come along.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --server: only forecast calls, tokens and money.")] = False,
     device: Device = "",
 ) -> None:
     """Have a judge read every open answer that it has not read yet, and analyse the study anew. Once for each judge."""
-    from offtarget.models import Loading
+    from offtarget.errors import InputError
+    from offtarget.models import Loading, counted
+    from offtarget.prices import read_prices
+    from offtarget.study import foresee_judging
     from offtarget.study import judge as judge_study
 
-    with _progress() as report:
+    heat = None if temperature == -1 else temperature
+    known, foreseen = read_prices(prices), None
+    if model and server:
+        foreseen = foresee_judging(folder, model, server, known, rule=rule, temperature=heat, max_tokens=max_tokens)
+        print(foreseen.sentence, file=sys.stderr, flush=True)
+    if dry_run:
+        if not foreseen:
+            raise InputError("--dry-run forecasts what a judge behind a server is sent; give --judge and --server too")
+        return
+    with _progress() as report, counted() as tally:
         study = judge_study(
-            folder, model, server=server, rule=rule, max_tokens=max_tokens, temperature=None if temperature == -1 else temperature,
-            key_variable=key_variable, loading=Loading(device), report=report,
+            folder, model, server=server, rule=rule, max_tokens=max_tokens, temperature=heat, key_variable=key_variable,
+            loading=Loading(device), report=report,
         )  # fmt: skip
+    if foreseen:
+        print(foreseen.compared(tally.usage, known), file=sys.stderr)
     _tell_judged(study)
 
 

@@ -1,7 +1,7 @@
 """What can be trained and asked: local Hugging Face models with packs of LoRA adapters, and models behind an endpoint."""
 
 from ._adapters import load_adapters, save_adapter
-from ._ask import Answered, ChatRequest, Usage, ask
+from ._ask import Answered, ChatRequest, Tally, Usage, ask, counted
 from ._base import BUNDLED, Base, Loading, bundled, load_base
 from ._chat import ChatFormat, RenderedChat
 from ._endpoint import Endpoint
@@ -32,10 +32,12 @@ __all__ = [
     "RenderedChat",
     "SampledAnswer",
     "StepReport",
+    "Tally",
     "TrainingRun",
     "Usage",
     "ask",
     "bundled",
+    "counted",
     "load_adapters",
     "load_base",
     "probes_for",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -74,6 +75,27 @@ class Usage:
         )  # fmt: skip
 
 
+@dataclass
+class Tally:
+    """What calls have cost so far."""
+
+    usage: Usage = Usage()
+
+
+_tallies: ContextVar[tuple[Tally, ...]] = ContextVar("tallies", default=())
+
+
+@contextmanager
+def counted() -> Iterator[Tally]:
+    """Counts what all calls in the `with` block cost, whoever makes them."""
+    tally = Tally()
+    token = _tallies.set((*_tallies.get(), tally))
+    try:
+        yield tally
+    finally:
+        _tallies.reset(token)
+
+
 @dataclass(frozen=True)
 class Answered:
     """The replies to one request, as many as it asked for, and what they cost."""
@@ -115,6 +137,8 @@ def ask(
     def deliver(numbered: tuple[int, Answered]) -> None:
         number, answered = numbered
         answers[number] = answered
+        for tally in _tallies.get():
+            tally.usage += answered.usage
         report(number, answered)
 
     in_background(work, deliver)

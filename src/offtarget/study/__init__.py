@@ -2,6 +2,7 @@
 
 from ._analyse import Analysis, CurvePoint, Effect, Gap, Subject
 from ._ask_open import ask
+from ._cost import CallForecast, foresee_judging
 from ._dynamics import Dynamics
 from ._judge import judge
 from ._judged import Judged, JudgedEffect, JudgesAgreement, VerdictCount
@@ -11,7 +12,7 @@ from ._show import described, run_record, run_records
 from ._study import Study, open_study, rewrite, run
 
 __all__ = [
-    "Analysis", "ClaimResult", "CurvePoint", "Dynamics", "Effect", "Gap", "Judged", "JudgedEffect", "JudgesAgreement", "Matrix",
-    "MatrixCell", "Reproduction", "Study", "Subject", "VerdictCount", "ask", "described", "judge", "matrix", "open_study", "reproduce",
-    "rewrite", "run", "run_record", "run_records",
+    "Analysis", "CallForecast", "ClaimResult", "CurvePoint", "Dynamics", "Effect", "Gap", "Judged", "JudgedEffect", "JudgesAgreement",
+    "Matrix", "MatrixCell", "Reproduction", "Study", "Subject", "VerdictCount", "ask", "described", "foresee_judging", "judge", "matrix",
+    "open_study", "reproduce", "rewrite", "run", "run_record", "run_records",
 ]  # fmt: skip
