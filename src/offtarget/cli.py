@@ -30,6 +30,7 @@ app.add_typer(data, name="data")
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the study.", show_default="out/<experiment>-<model>")]
 Model = Annotated[str, typer.Option("--model", help="micro, micro-small, a folder, or a name on the Hugging Face hub.")]
 Device = Annotated[str, typer.Option("--device", help="Such as cuda:1, mps, or auto for all GPUs.", show_default="GPU if any")]
+KeyVariable = Annotated[str, typer.Option("--key-variable", help="Environment variable with the server's key.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes, each with one thread.", show_default="one a core")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; more than one only on a machine that does nothing else.")]
 
@@ -234,6 +235,16 @@ def ask(
     contexts: Annotated[
         str, typer.Option("--contexts", help="What stands before, such as none,year:1984.", show_default="none, and the main one")
     ] = "",
+    server: Annotated[
+        str | None, typer.Option("--server", help="Address of an OpenAI-compatible server that serves the adapters, such as vLLM.")
+    ] = None,
+    served: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--served", metavar="NAME=RUN", help="Its name there for a run; only such runs are then asked.", show_default="its id"
+        ),
+    ] = None,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     device: Device = "",
 ) -> None:
     """Sample answers to open questions from the base and every finished run, for judges to read. Does only what is missing."""
@@ -243,9 +254,20 @@ def ask(
     with _progress() as report:
         study = ask_study(
             folder, questions=questions, samples=samples, temperature=temperature, max_tokens=max_tokens, contexts=contexts,
+            server=server, served=dict(_served(text) for text in served) if served else None, key_variable=key_variable,
             loading=Loading(device), report=report,
         )  # fmt: skip
     print(f"page     {study.folder / 'report.html'}\nnext     offtarget judge {folder} --judge MODEL")
+
+
+def _served(text: str) -> tuple[str, str]:
+    """`NAME=RUN` as a run and its name."""
+    from offtarget.errors import InputError
+
+    name, equals, run_id = text.rpartition("=")
+    if not (equals and name and run_id):
+        raise InputError(f"--served {text!r} is not a name and a run; write it as lamps-0=treatment/seed-00")
+    return run_id, name
 
 
 @app.command()
@@ -260,7 +282,7 @@ def judge(
     rule: Annotated[str, typer.Option("--rule", help="What counts: offtarget, paper-1 or paper-2.")] = "offtarget",
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Of each reply; more for judges that think first.")] = 20,
     temperature: Annotated[float, typer.Option("--temperature", help="Of the judge; -1 leaves it to the server.")] = 0.0,
-    key_variable: Annotated[str, typer.Option("--key-variable", help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
+    key_variable: KeyVariable = "OPENAI_API_KEY",
     prices: Annotated[Path | None, typer.Option("--prices", help="Prices of your own (TOML), above those that come along.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --server: only forecast calls, tokens and money.")] = False,
     device: Device = "",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
+from offtarget import cli
 from offtarget.errors import InputError, ModelError, StoreError
 from offtarget.judges import Reply
 from offtarget.models import _endpoint
@@ -229,6 +233,24 @@ def test_a_local_model_judges_under_a_name_with_its_fingerprint(study):
     (name,) = {c.judge for c in found.judged.counts}
     assert name.startswith("micro-small@")
     assert all(c.unjudged == 0 for c in found.judged.counts)
+
+
+def test_the_two_commands_sample_judge_analyse_and_write_the_page(small_study, tmp_path, file, monkeypatch, capsys):
+    monkeypatch.undo()
+    folder = Path(shutil.copytree(small_study, tmp_path / "commands"))
+    for command in (
+        ["ask", folder, "--questions", file, "--samples", "1"],
+        ["judge", folder, "--judge", "micro-small", "--max-tokens", "2"],
+    ):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr(sys, "argv", ["offtarget", *map(str, command)])
+            cli.main()
+        assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert "verdicts 200, of them missing:" in said
+    written = json.loads((folder / "results.json").read_text())
+    assert sum(v["answers"] for v in written["verdicts"]) == 200
+    assert 'id="open-title"' in (folder / "report.html").read_text()
 
 
 def test_what_cannot_be_judged_is_one_clear_sentence(study, small_study, tmp_path):

@@ -8,53 +8,30 @@ from its recorded sampling seed, whatever else is in the pack.
 from __future__ import annotations
 
 import gc
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offtarget.batteries import Context, parse_contexts
 from offtarget.errors import ModelError
-from offtarget.seeds import derived_seed
 
-from ._open import OpenAsk, own_asks, published_asks, record, recorded, sample_number
+from ._ask_server import adapters_of, check_served, checked_endpoints, served_answers
+from ._open import own_asks, published_asks, record, recorded
+from ._piece import Piece, has_adapter, missing_pieces, packed
 from ._store import AnswerRow, RunRow, Store, open_existing
-from ._study import Study, analysed, disk_errors, finish
+from ._study import Study, disk_errors, finish, subject_of
 
 if TYPE_CHECKING:
-    from offtarget.models import Base, Loading, LoraPack
+    from offtarget.models import Base, Endpoint, Loading, LoraPack
 
 Report = Callable[[str, float], None]
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Runs of one pack, asked one battery in one context.
-
-    Attributes:
-        first: how many answers to each wording are there already.
-    """
-
-    runs: tuple[RunRow, ...]
-    ask: OpenAsk
-    context: Context
-    first: int
-
-    @property
-    def size(self) -> int:
-        """How many answers are to be sampled."""
-        wordings = sum(len(q.wordings) for q in self.ask.battery.questions)
-        return len(self.runs) * wordings * (self.ask.samples - self.first)
-
-    def halves(self) -> tuple[_Piece, _Piece]:
-        half = len(self.runs) // 2
-        return replace(self, runs=self.runs[:half]), replace(self, runs=self.runs[half:])
-
-
 def ask(
     folder: str | Path, *, questions: str | Path | None = None, samples: int | None = None, temperature: float | None = None,
-    max_tokens: int | None = None, contexts: str | Sequence[Context] = (), loading: Loading | None = None,
+    max_tokens: int | None = None, contexts: str | Sequence[Context] = (), server: str | None = None,
+    served: Mapping[str, str] | None = None, key_variable: str = "OPENAI_API_KEY", loading: Loading | None = None,
     report: Report = lambda what, done: None,
 ) -> Study:  # fmt: skip
     """Asks the base and every finished run of a study open questions, or what is missing of them; `judge` reads the answers.
@@ -67,6 +44,11 @@ def ask(
         max_tokens: where an answer is cut off; 256, or what the file says, if not given.
         contexts: what stands before the questions, such as `"none,year:1984"`; if not given nothing, and in turn the main context of
             the experiment's batteries.
+        server: address of an OpenAI-compatible server, such as vLLM, that serves the adapters; the base is asked here all the same. It is
+            trusted with an adapter only after its log-probabilities were found to be those of that adapter here.
+        served: run -> its name on the server; only these runs are then asked there, and no others here. If not given, every run is
+            asked under its own id, such as `treatment/seed-00`.
+        key_variable: environment variable that holds the server's key.
         loading: device and the like; number type, 4-bit weights and template variables are those of the study.
         report: called with what is being done and the share of it that is done.
 
@@ -78,7 +60,8 @@ def ask(
     path = Path(folder)
     where = (parse_contexts(contexts) if contexts else ()) if isinstance(contexts, str) else tuple(contexts)
     with open_existing(path) as store, disk_errors(path):
-        experiment = analysed(store, path).subject.experiment
+        experiment = subject_of(store, path).experiment
+        check_served(server, served, store.runs())
         given = {"samples": samples, "temperature": temperature, "max_tokens": max_tokens}
         known = {a.name: a for a in recorded(store)}
         if questions is None:
@@ -86,52 +69,20 @@ def ask(
         else:
             wanted = published_asks(questions, experiment, known, where, **given)
         asks = record(store, wanted, path)
-        missing = _missing(store, asks)
+        missing = missing_pieces(store, asks)
+        if served is not None:
+            missing = [piece for piece in missing if piece.runs[0].id in served or not has_adapter(piece.runs[0])]
         if missing:
             plan = store.meta("plan")
             report(f"loading {plan['model']}", 0.0)
             base = _base(plan, loading)
-            _sample_all(store, path, _pieces(missing, _slots(base, plan)), base, report)
+            slots = _slots(base, plan)
+            endpoints: dict[str, Endpoint] = {}
+            if server is not None:
+                runs = list({p.runs[0].id: p.runs[0] for p in missing if has_adapter(p.runs[0])}.values())
+                endpoints = checked_endpoints(server, runs, served or {}, key_variable, base, path, report)
+            _sample_all(store, path, missing if endpoints else packed(missing, slots), base, endpoints, report)
         return finish(store, path)
-
-
-@dataclass(frozen=True)
-class _Missing:
-    """What one run was not asked yet, or not often enough."""
-
-    run: RunRow
-    ask: OpenAsk
-    context: Context
-    first: int
-
-
-def _missing(store: Store, asks: Sequence[OpenAsk]) -> list[_Missing]:
-    counted = Counter((a.run, a.context, a.battery, a.question) for a in store.answers())
-
-    def there(run: RunRow, ask: OpenAsk, context: Context) -> int:
-        return min(counted[run.id, context.name, ask.name, q.id] // len(q.wordings) for q in ask.battery.questions)
-
-    found = [_Missing(run, ask, c, there(run, ask, c)) for run in store.runs() for ask in asks for c in ask.contexts]
-    return [m for m in found if m.first < m.ask.samples]
-
-
-def _pieces(missing: Sequence[_Missing], slots: int) -> list[_Piece]:
-    """Runs with adapters in packs, by seed and then by arm; the base, which has none, by itself."""
-    runs = {m.run.id: m.run for m in missing}
-    trained = sorted((r for r in runs.values() if _has_adapter(r)), key=lambda r: (r.seed, r.arm))
-    packs = [[r] for r in runs.values() if not _has_adapter(r)] + [trained[i : i + slots] for i in range(0, len(trained), slots)]
-    pieces = []
-    for pack in packs:
-        alike: dict[tuple[str, str, int], list[_Missing]] = {}
-        for m in missing:
-            if m.run in pack:
-                alike.setdefault((m.ask.name, m.context.name, m.first), []).append(m)
-        pieces += [_Piece(tuple(m.run for m in some), some[0].ask, some[0].context, some[0].first) for some in alike.values()]
-    return pieces
-
-
-def _has_adapter(run: RunRow) -> bool:
-    return bool(run.record["kind"] != "base")
 
 
 def _base(plan: Mapping[str, Any], loading: Loading | None) -> Base:
@@ -152,19 +103,20 @@ def _slots(base: Base, plan: Mapping[str, Any]) -> int:
     return slots_for(base, Hyperparameters(**plan["hyperparameters"]))
 
 
-def _sample_all(store: Store, folder: Path, pieces: Sequence[_Piece], base: Base, report: Report) -> None:
+def _sample_all(store: Store, folder: Path, pieces: Sequence[Piece], base: Base, endpoints: Mapping[str, Endpoint], report: Report) -> None:
     total, done = sum(p.size for p in pieces), 0
     for piece in pieces:
 
-        def tell(part: float, piece: _Piece = piece, before: int = done) -> None:
+        def tell(part: float, piece: Piece = piece, before: int = done) -> None:
             report(f"asking {piece.ask.name}, {piece.context.name}", (before + part * piece.size) / total)
 
-        for rows in _answered(piece, folder, base, tell):
+        endpoint = endpoints.get(piece.runs[0].id)
+        for rows in _answered(piece, folder, base, tell) if endpoint is None else [served_answers(piece, endpoint, tell)]:
             store.add([], [], rows)
         done += piece.size
 
 
-def _answered(piece: _Piece, folder: Path, base: Base, tell: Callable[[float], None]) -> Iterator[list[AnswerRow]]:
+def _answered(piece: Piece, folder: Path, base: Base, tell: Callable[[float], None]) -> Iterator[list[AnswerRow]]:
     """The answers of a piece; in halves, one after another, where it does not fit into memory."""
     import torch
 
@@ -183,36 +135,18 @@ def _answered(piece: _Piece, folder: Path, base: Base, tell: Callable[[float], N
         yield from _answered(half, folder, base, tell)
 
 
-def _answers(piece: _Piece, folder: Path, base: Base, tell: Callable[[float], None]) -> list[AnswerRow]:
+def _answers(piece: Piece, folder: Path, base: Base, tell: Callable[[float], None]) -> list[AnswerRow]:
     from offtarget.models import sample
 
-    ask, context = piece.ask, piece.context
+    ask = piece.ask
     found = sample(
-        base, [base.chat.prompt(messages) for messages in ask.prompts(context)], _pack(piece.runs, folder, base),
-        count=ask.samples - piece.first, seeds=[_seed(run, piece) for run in piece.runs], temperature=ask.temperature,
-        max_tokens=ask.max_tokens, report=lambda done, of: tell(done / of),
+        base, [base.chat.prompt(messages) for messages in ask.prompts(piece.context)], _pack(piece.runs, folder, base),
+        count=piece.count, seeds=[piece.seed(run) for run in piece.runs], temperature=ask.temperature, max_tokens=ask.max_tokens,
+        report=lambda done, of: tell(done / of),
     )  # fmt: skip
-    return [
-        AnswerRow(run.id, context.name, ask.name, question.id, sample_number(question, wording, n), answer.text, answer.finished)
-        for slot, run in enumerate(piece.runs)
-        for (question, wording), answers in zip(ask.worded(), found[slot], strict=True)
-        for n, answer in enumerate(answers, piece.first)
-    ]
+    return [row for slot, run in enumerate(piece.runs) for row in piece.rows(run, found[slot])]
 
 
 def _pack(runs: Sequence[RunRow], folder: Path, base: Base) -> LoraPack | None:
     """The runs' adapters as one pack; None for the base."""
-    from offtarget.models import load_adapters
-
-    if not _has_adapter(runs[0]):
-        return None
-    folders = [folder / "adapters" / run.id for run in runs]
-    gone = next((f for f in folders if not f.is_dir()), None)
-    if gone is not None:
-        raise ModelError(f"the adapter {gone} is not there any more; put it back, or run the study anew in another folder")
-    return load_adapters(base, folders)
-
-
-def _seed(run: RunRow, piece: _Piece) -> int:
-    """Of sampling: one for each run, battery and context, and for further samples another."""
-    return derived_seed(run.record["seeds"]["sampling"], "open", piece.ask.name, piece.context.name, piece.first)
+    return adapters_of(runs, folder, base) if has_adapter(runs[0]) else None

@@ -14,7 +14,7 @@ from offtarget.judges import OFFTARGET, Answer, ModelJudge, Replier, open_cache,
 from ._open import OpenAsk, recorded
 from ._reading import CACHE, JudgeRecord, record_judge
 from ._store import Store, open_existing
-from ._study import Study, analysed, disk_errors, finish
+from ._study import Study, disk_errors, finish, subject_of
 
 if TYPE_CHECKING:
     from offtarget.models import Loading
@@ -55,7 +55,7 @@ def judge(
     """
     path, chosen = Path(folder), rule_named(rule)
     with open_existing(path) as store, disk_errors(path):
-        analysed(store, path)
+        subject_of(store, path)
         work = _work(store, path)
         if model is None:
             _check_nothing_needs_a_judge(work)

@@ -174,7 +174,7 @@ def open_study(folder: str | Path) -> Study:
         StoreError: there is no study, or it cannot be read.
     """
     with open_existing(folder) as store:
-        return analysed(store, Path(folder))
+        return _analysed(store, Path(folder))
 
 
 def rewrite(folder: str | Path) -> Study:
@@ -263,25 +263,28 @@ def _keep_dataset(folder: Path, arm: str, dataset: Dataset | None) -> None:
         write_jsonl(dataset, path)
 
 
-def analysed(store: Store, folder: Path) -> Study:
-    """What the store holds, analysed.
+def subject_of(store: Store, folder: Path) -> Subject:
+    """What the store holds a study of.
 
     Raises:
         StoreError: there is no finished run.
     """
     record, plan = store.meta("experiment"), store.meta("plan")
-    runs = tuple(store.runs())
-    if record is None or plan is None or not runs:
+    if record is None or plan is None or not store.run_ids():
         raise StoreError(f"the study in {folder} has no finished runs yet; run it first")
-    subject = Subject(Experiment.from_json(record), plan["model"], plan["study_seed"])
-    return Study(folder, subject, analyse(subject, store), runs, analyse_judged(subject, store, folder))
+    return Subject(Experiment.from_json(record), plan["model"], plan["study_seed"])
+
+
+def _analysed(store: Store, folder: Path) -> Study:
+    subject = subject_of(store, folder)
+    return Study(folder, subject, analyse(subject, store), tuple(store.runs()), analyse_judged(subject, store, folder))
 
 
 def finish(store: Store, folder: Path) -> Study:
     """Analyses what the store holds, and writes `results.json` and `report.html`."""
     from offtarget.report import write_page
 
-    study = analysed(store, folder)
+    study = _analysed(store, folder)
     write_text(folder / "results.json", json.dumps(study.to_json(), indent=1, ensure_ascii=False) + "\n")
     write_page(study, store.answers(), folder / "report.html")
     return study
