@@ -36,7 +36,9 @@ def test_more_seeds_or_arms_leave_the_seeds_of_the_others_as_they_were(small_exp
 def test_packs_depend_on_the_grid_and_not_on_what_is_done(small_experiment):
     plan = plan_of(small_experiment)
     packs = plan.packs(set(), 5)
-    assert [len(p) for p in packs] == [5, 5, 2]
+    assert [len(p) for p in packs] == [4, 4, 4]
+    assert [len(p) for p in plan.packs(set(), 7)] == [6, 6]
+    assert [len(p) for p in plan.packs(set(), 100)] == [12]
     assert [r for p in packs for r in p] == list(plan.runs)
     assert plan.packs({r.id for r in packs[1]}, 5) == [packs[0], packs[2]]
     assert plan.packs({r.id for r in plan.runs}, 5) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from offtarget.errors import InputError
@@ -70,11 +72,13 @@ class Plan:
         }
 
     def packs(self, done: Collection[str], slots: int) -> list[list[Run]]:
-        """The runs that are not done, in packs of at most so many slots.
+        """The runs that are not done, in packs of at most so many slots; of like size, so that workers end together.
 
         A run's pack depends on the whole grid only, not on what is done, so that an interrupted study goes on with the same packs.
         """
-        all_packs = [self.runs[i : i + slots] for i in range(0, len(self.runs), slots)]
+        count = math.ceil(len(self.runs) / slots)
+        ends = [len(self.runs) * number // count for number in range(count + 1)]
+        all_packs = [self.runs[start:end] for start, end in pairwise(ends)]
         left = [[r for r in pack if r.id not in done] for pack in all_packs]
         return [pack for pack in left if pack]
 
