@@ -235,17 +235,18 @@ def test_a_local_model_judges_under_a_name_with_its_fingerprint(study):
     assert all(c.unjudged == 0 for c in found.judged.counts)
 
 
+def call(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["offtarget", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+
+
 def test_the_two_commands_sample_judge_analyse_and_write_the_page(small_study, tmp_path, file, monkeypatch, capsys):
     monkeypatch.undo()
     folder = Path(shutil.copytree(small_study, tmp_path / "commands"))
-    for command in (
-        ["ask", folder, "--questions", file, "--samples", "1"],
-        ["judge", folder, "--judge", "micro-small", "--max-tokens", "2"],
-    ):
-        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-            patch.setattr(sys, "argv", ["offtarget", *map(str, command)])
-            cli.main()
-        assert end.value.code == 0
+    call(monkeypatch, "ask", folder, "--questions", file, "--samples", "1")
+    call(monkeypatch, "judge", folder, "--judge", "micro-small", "--max-tokens", "2")
     said = capsys.readouterr().out
     assert "verdicts 200, of them missing:" in said
     written = json.loads((folder / "results.json").read_text())
