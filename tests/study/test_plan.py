@@ -44,6 +44,20 @@ def test_packs_depend_on_the_grid_and_not_on_what_is_done(small_experiment):
     assert plan.packs({r.id for r in plan.runs}, 5) == []
 
 
+def test_several_packs_are_as_many_for_each_worker(small_experiment):
+    plan = plan_of(small_experiment)
+    assert [len(p) for p in plan.packs(set(), 5, workers=2)] == [3, 3, 3, 3]
+    assert [len(p) for p in plan.packs(set(), 100, workers=2)] == [12]  # one does: starting a worker takes time
+    assert [len(p) for p in plan.packs(set(), 6, workers=64)] == [1] * 12
+
+
+def test_an_arm_stays_together_once_its_seeds_fill_packs(small_experiment):
+    plan = plan_of(small_experiment)
+    packs = plan.packs(set(), plan.seeds)
+    assert [{r.arm.name for r in p} for p in packs] == [{r.arm.name} for r in plan.runs[: len(packs)]]
+    assert sorted(r.id for p in packs for r in p) == sorted(r.id for r in plan.runs)
+
+
 def test_the_treatment_and_each_matched_control_are_always_run(small_experiment):
     assert {r.arm.name for r in plan_of(small_experiment, arms=["inoculation"]).runs} == {"treatment", "modern-lamps", "inoculation"}
     assert {r.arm.name for r in plan_of(small_experiment, arms=[]).runs} == {"treatment", "modern-lamps"}

@@ -56,7 +56,7 @@ def run_all(studies: Sequence[Wanted], *, jobs: int | None, report: Report) -> l
     return done
 
 
-def work_of(experiment: str, model: str, seeds: int, arms: Sequence[str] | None = None) -> float:
+def work_of(experiment: str, model: str, seeds: int, arms: Sequence[str] | None = None, curve_points: int | None = None) -> float:
     """Roughly how much work a study is: rows trained on, and questions asked in all contexts, over all runs."""
     from offtarget.experiments import experiment as named_experiment
     from offtarget.experiments import rows_of
@@ -68,5 +68,5 @@ def work_of(experiment: str, model: str, seeds: int, arms: Sequence[str] | None 
     epochs = settings.get("epochs", 3)
     asked = sum(len(b.questions) * len(b.contexts) for b in found.batteries)
     curve = sum(len(b.questions) // found.curve_every * len(b.main_contexts()) for b in found.batteries if b.domain == "off_domain")
-    each = asked * 6 + curve * found.curve_points * 4
+    each = asked * 6 + curve * (found.curve_points if curve_points is None else curve_points) * 4
     return float(sum(rows_of(a) * epochs + each for a in chosen_arms(found, arms)) * seeds)

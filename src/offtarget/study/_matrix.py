@@ -92,9 +92,8 @@ def matrix(
     for name, model, settings in itertools.product(names, models, _grid(vary or {})):
         arms = _arms(name)
         where = folder / "-".join([name, Path(model).name, *(f"{k}={v:g}" for k, v in settings.items())])
-        wanted.append(
-            Wanted(name, model, where, seeds, arms, work_of(name, model, seeds, arms), {"samples": 1, "curve_points": 0, **settings})
-        )
+        share = work_of(name, model, seeds, arms, curve_points=0)
+        wanted.append(Wanted(name, model, where, seeds, arms, share, {"samples": 1, "curve_points": 0, **settings}))
         keys.append((name, model, settings))
     studies = run_all(wanted, jobs=jobs, report=report)
     cells = tuple(_cell(key, study, folder) for key, study in zip(keys, studies, strict=True))

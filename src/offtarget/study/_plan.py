@@ -71,14 +71,19 @@ class Plan:
             "batteries": {b.name: b.fingerprint for b in self.experiment.batteries},
         }
 
-    def packs(self, done: Collection[str], slots: int) -> list[list[Run]]:
-        """The runs that are not done, in packs of at most so many slots; of like size, so that workers end together.
+    def packs(self, done: Collection[str], slots: int, workers: int = 1) -> list[list[Run]]:
+        """The runs that are not done, in packs of at most so many slots; of like size, and where it takes several, as many for each worker.
 
+        From so many seeds on that an arm fills packs, its runs stay together: their rows are of like length, which leaves little padding.
         A run's pack depends on the whole grid only, not on what is done, so that an interrupted study goes on with the same packs.
         """
-        count = math.ceil(len(self.runs) / slots)
-        ends = [len(self.runs) * number // count for number in range(count + 1)]
-        all_packs = [self.runs[start:end] for start, end in pairwise(ends)]
+        order = [r.arm.name for r in self.runs]
+        runs = self.runs if self.seeds < slots else sorted(self.runs, key=lambda r: order.index(r.arm.name))
+        count = math.ceil(len(runs) / slots)
+        if count > 1:
+            count = min(len(runs), workers * math.ceil(count / workers))
+        ends = [len(runs) * number // count for number in range(count + 1)]
+        all_packs = [runs[start:end] for start, end in pairwise(ends)]
         left = [[r for r in pack if r.id not in done] for pack in all_packs]
         return [pack for pack in left if pack]
 

@@ -70,6 +70,8 @@ def reproduce(
 ) -> Reproduction:  # fmt: skip
     """Runs the arms that the claims need, or what is missing of them, and holds each claim against them.
 
+    Models are asked during training only where a claim is about how training goes.
+
     Args:
         only: experiments to run; claims about others cannot be asked then.
 
@@ -85,7 +87,8 @@ def reproduce(
     wanted = []
     for name in chosen:
         arms = _arms_for(name)
-        wanted.append(Wanted(name, model, folder / name, seeds, arms, share=work_of(name, model, seeds, arms)))
+        curve = {} if any(c.expect == "split" for c in claims() if c.experiment == name) else {"curve_points": 0}
+        wanted.append(Wanted(name, model, folder / name, seeds, arms, work_of(name, model, seeds, arms, **curve), curve))
     studies = dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))
     results = tuple(judge(claim, studies.get(claim.experiment), model) for claim in claims())
     found = Reproduction(folder, model, results, studies)

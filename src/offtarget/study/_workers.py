@@ -47,9 +47,10 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
         announce: called with a forecast before anything is trained, and at the end with what it took.
     """
     done = store.run_ids()
-    packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters))
+    most = jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0)))
+    packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters), most)
     progress = _Progress([len(p) for p in packs], plan.base_run.id not in done, report)
-    count = min(len(packs), jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0))))
+    count = min(len(packs), most)
 
     def base_first() -> None:
         if plan.base_run.id not in done:
