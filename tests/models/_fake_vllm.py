@@ -68,7 +68,7 @@ def handler(names, table):
                 return self.send(404, {"error": {"message": f"The model `{body['model']}` does not exist."}})
             if self.path == "/v1/completions":
                 told = table[body["model"]][" ".join(map(str, body["prompt"]))]
-                entries = [p and {str(i): {"logprob": p}} for i, p in zip(body["prompt"], told, strict=True)]
+                entries = [None if p is None else {str(i): {"logprob": p}} for i, p in zip(body["prompt"], told, strict=True)]
                 choice = {"text": "", "finish_reason": "length", "prompt_logprobs": entries}
             else:
                 choice = {"message": {"content": f"{body['model']} {sorted(body)}"}, "finish_reason": "stop"}
