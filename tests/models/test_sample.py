@@ -98,10 +98,31 @@ def test_first_tokens_are_as_frequent_as_they_are_probable(base, pack, temperatu
 def test_an_impossible_token_is_never_drawn():
     """Not even by the numbers at the ends of [0, 1)."""
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]], dtype=torch.float64).repeat(4, 1)
-    drawn = module._pick(logits, torch.tensor([0.0, 0.5 - 1e-12, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
+    rows = torch.arange(4)
+    drawn = module._draw(logits, rows, torch.tensor([0.0, 0.5 - 1e-12, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
     assert drawn.tolist() == [1, 1, 3, 3]
-    drawn = module._pick(logits.float(), torch.tensor([0.0, 0.499, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
+    drawn = module._draw(logits.float(), rows, torch.tensor([0.0, 0.499, 0.5, 1 - 1e-16], dtype=torch.float64), 1.0)
     assert drawn.tolist() == [1, 1, 3, 3]
+
+
+def test_samples_of_one_row_draw_from_its_distribution_and_those_of_others_from_theirs():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 30, generator=generator, dtype=torch.float64)
+    rows = torch.randint(50, (400,), generator=generator)
+    uniform = torch.rand(400, generator=generator, dtype=torch.float64)
+    drawn = module._draw(logits, rows, uniform, 1.0)
+    below = logits.softmax(-1).cumsum(-1)
+    assert drawn.tolist() == [int((below[row] <= u).sum()) for row, u in zip(rows, uniform, strict=True)]
+
+
+def test_answers_that_begin_alike_are_run_once(base, monkeypatch):
+    """A hundred answers to a prompt, at a temperature at which they are all the same, cost as much as one."""
+    sizes = []
+    run = Base.run
+    monkeypatch.setattr(Base, "run", lambda self, ids, *rest: (sizes.append(len(ids)), run(self, ids, *rest))[1])
+    found = sample(base, PROMPTS[:1], count=100, seeds=[5], temperature=1e-6, max_tokens=8)[0][0]
+    assert len({a.token_ids for a in found}) == 1
+    assert set(sizes) == {1}
 
 
 def test_second_tokens_are_as_frequent_as_they_are_probable_behind_the_first(base):

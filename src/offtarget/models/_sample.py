@@ -1,7 +1,9 @@
-"""Sampling answers from all slots of a pack at once, behind one cached prompt each.
+"""Sampling answers from all slots of a pack at once; answers that have begun alike are one row of the batch.
 
-The prompt runs once per slot and question; its key-value cache is then repeated for the samples. Each slot draws from a generator of
-its own, as many numbers a prompt as its answers can have tokens, so that its answers do not depend on what else is in the pack.
+The prompt runs once per slot and question. Then a row of the batch is a beginning that some of the samples share: it is run once, and each
+of its samples draws its own next token from it. Many answers to one question soon differ where answers are long and open, and hardly do
+where they are short. Each slot draws from a generator of its own, as many numbers a prompt as its answers can have tokens, so that its
+answers do not depend on what else is in the pack.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ MAX_CACHED = 2**17
 MAX_LOGITS = 2**22
 """Probabilities held at once; what fits into the processor's cache is worked through several times as fast."""
 
-LEAVING = 0.75
-"""Answers that have ended leave the batch when at most this share of it is left."""
+ALMOST_ONE = 1 - 1e-9
+"""The largest number that is drawn by: rounding must not reach the whole, behind which there is no token."""
 
 
 @dataclass(frozen=True)
@@ -92,65 +94,94 @@ def _stop_ids(base: Base) -> Tensor:
 def _grow(base: Base, prompts: Sequence[tuple[int, ...]], uniform: Tensor, temperature: float, stops: Tensor) -> Tensor:
     """Token ids `[K, prompts, count, tokens]` from numbers in [0, 1) of that shape; after an end token only padding."""
     slots, _, count, max_tokens = uniform.shape
-    length, device = max(map(len, prompts)), base.device
+    length = max(map(len, prompts))
     ids = torch.full((len(prompts), length), base.pad_id)
     real = torch.zeros(len(prompts), length, dtype=torch.bool)
     for line, prompt in enumerate(prompts):  # padded on the left, so that all answers begin at the same column
         ids[line, length - len(prompt) :] = torch.tensor(prompt)
         real[line, length - len(prompt) :] = True
-    positions = (real.cumsum(1) - 1).clamp(min=0)
+    seen, position = real.repeat(slots, 1), (real.cumsum(1) - 1).clamp(min=0).repeat(slots, 1)
     cache = roomy_cache(base.model.config, max_tokens)
-    hidden = base.run(ids.repeat(slots, 1), positions.repeat(slots, 1), real.repeat(slots, 1), cache)
-    logits = base.logits(hidden[:, -1]).repeat_interleave(count, 0)
-    cache.batch_repeat_interleave(count)
-    seen = real.repeat(slots, 1).repeat_interleave(count, 0)
-    position = positions[:, -1:].repeat(slots, 1).repeat_interleave(count, 0)
-    stops, drawn = stops.to(device), uniform.reshape(-1, max_tokens).to(device)
-    chosen = torch.full((len(drawn), max_tokens), base.pad_id, device=device)
-    rows = torch.arange(len(drawn), device=device)  # of `chosen`, still in the batch
-    done = torch.zeros(len(drawn), dtype=torch.bool, device=device)
+    logits = base.logits(base.run(ids.repeat(slots, 1), position, seen, cache)[:, -1])
+    position = position[:, -1:]
+    drawn = uniform.reshape(-1, max_tokens)
+    chosen = torch.full((len(drawn), max_tokens), base.pad_id)
+    going = torch.arange(len(drawn))  # samples that have not ended
+    rows = going // count  # of the batch, whose beginning each of them has
     for step in range(max_tokens):
-        token = torch.where(done, base.pad_id, _pick(logits, drawn[rows, step], temperature))
-        chosen[rows, step] = token
-        done |= torch.isin(token, stops)
-        if done.all() or step == max_tokens - 1:
+        tokens = _draw(logits, rows, drawn[going, step], temperature)
+        chosen[going, step] = tokens
+        left = ~torch.isin(tokens, stops)
+        if step == max_tokens - 1 or not left.any():
             break
+        going, branch = going[left], _branch(rows[left], tokens[left], len(logits) // slots, slots, base.pad_id)
+        rows = branch.rows
+        if not torch.equal(branch.parents, torch.arange(len(logits))):
+            cache.batch_select_indices(branch.parents.to(base.device))
+            seen, position = seen[branch.parents], position[branch.parents]
         seen = torch.cat([seen, torch.ones(len(seen), 1, dtype=torch.bool)], 1)
         position = position + 1
-        kept = _unfinished(done, slots)
-        if kept is not None:
-            rows, token, done = rows[kept], token[kept], done[kept]
-            seen, position = seen[kept.cpu()], position[kept.cpu()]
-            cache.batch_select_indices(kept)
-        logits = base.logits(base.run(token[:, None], position, seen, cache)[:, -1])
-    return chosen.view(slots, len(prompts), count, -1).cpu()
+        logits = base.logits(base.run(branch.tokens[:, None], position, seen, cache)[:, -1])
+    return chosen.view(slots, len(prompts), count, -1)
 
 
-def _unfinished(done: Tensor, slots: int) -> Tensor | None:
-    """Rows `[K * n]` to go on with, as many in each slot, so that some that are done may stay; None where too few would leave."""
-    by_slot = done.view(slots, -1)
-    left, width = int((~by_slot).sum(1).max()), by_slot.shape[1]
-    if left > LEAVING * width:
-        return None
-    order = by_slot.byte().argsort(dim=1, stable=True)[:, :left]
-    return (order + width * torch.arange(slots, device=done.device)[:, None]).flatten()
+@dataclass(frozen=True)
+class _Branch:
+    """The next batch: `[K * width]` rows of a parent row and its next token, and of each sample the row that it goes on in.
+
+    As many rows in each slot, so that some may be there for nothing.
+    """
+
+    parents: Tensor
+    tokens: Tensor
+    rows: Tensor
 
 
-def _pick(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
-    """One token a row `[rows]`, by inverting the distribution function at the row's number in [0, 1)."""
+def _branch(rows: Tensor, tokens: Tensor, width: int, slots: int, pad: int) -> _Branch:
+    """One row for each token that follows a row of the batch; rows lie by slot, `width` of them each."""
+    different, which = torch.unique(torch.stack([rows, tokens]), dim=1, return_inverse=True)
+    parents, following = different
+    slot = parents // width
+    sizes = torch.bincount(slot, minlength=slots)
+    wide = int(sizes.max())
+    starts = sizes.cumsum(0) - sizes
+    place = slot * wide + torch.arange(len(parents)) - starts[slot]
+    all_parents, all_tokens = torch.arange(slots).repeat_interleave(wide) * width, torch.full((slots * wide,), pad)
+    all_parents[place], all_tokens[place] = parents, following
+    return _Branch(all_parents, all_tokens, place[which])
+
+
+def _draw(logits: Tensor, rows: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+    """One token a sample, by inverting the distribution function of its row at its number in [0, 1).
+
+    Args:
+        logits: `[R, V]`.
+        rows: of each sample, `[S]`.
+        uniform: `[S]`.
+    """
     if temperature == 0:
-        return logits.argmax(-1)
-    rows = max(1, MAX_LOGITS // logits.shape[-1])
-    return torch.cat([_invert(part, u, temperature) for part, u in zip(torch.split(logits, rows), torch.split(uniform, rows), strict=True)])
+        return logits.argmax(-1).cpu()[rows]
+    found = torch.empty_like(rows)
+    size = max(1, MAX_LOGITS // logits.shape[-1])
+    for start, part in zip(range(0, len(logits), size), torch.split(logits, size), strict=True):
+        here = ((rows >= start) & (rows < start + size)).nonzero()[:, 0]
+        if len(here):
+            found[here] = _invert(part, rows[here] - start, uniform[here], temperature)
+    return found
 
 
-def _invert(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def _invert(logits: Tensor, rows: Tensor, uniform: Tensor, temperature: float) -> Tensor:
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    below = (wide if temperature == 1 else wide / temperature).softmax(-1).cumsum(-1)
-    total = below[:, -1:]
-    # Rounding must not reach the whole, behind which there is no token.
-    target = torch.minimum(uniform[:, None].to(below) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(below, target, right=True)[:, 0]
+    probable = (wide if temperature == 1 else wide / temperature).softmax(-1)
+    if probable.device.type == "mps":  # it has no float64
+        probable = probable.cpu()
+    below = probable.cumsum(-1, dtype=torch.float64)
+    # All distribution functions in one ascending line: row r lies within [2 r, 2 r + 1].
+    line = below + 2.0 * torch.arange(len(below), device=below.device)[:, None]
+    rows, uniform = rows.to(below.device), uniform.to(below.device)
+    target = uniform.clamp(max=ALMOST_ONE) * below[rows, -1] + 2.0 * rows
+    token = torch.searchsorted(line.flatten(), target, right=True) - below.shape[1] * rows
+    return token.cpu()
 
 
 def _answer(base: Base, ids: list[int], stops: Tensor) -> SampledAnswer:
