@@ -221,12 +221,32 @@ def test_reports_and_calls_come_after_the_step_they_are_for(exact_base, five):
             6: lambda p: called.append((6, len(reports), bool(p.factors(p.names[0])[1].any())))},
         report=reports.append,
     )  # fmt: skip
-    assert called == [(0, 0, False), (6, 6, True)]
+    assert called == [(0, 0, False), (6, 5, True)]  # before the report of the same step, so that its state holds what was found
     assert [r.step for r in reports] == list(range(1, 18))
     assert {r.steps for r in reports} == {17}
     assert all(r.losses[0].isfinite() == (r.step <= 6) for r in reports)
     assert all(r.losses[1].isfinite() for r in reports)
     assert pack.slots == 2
+
+
+@pytest.mark.parametrize("stopped", [1, 6, 7, 39])
+def test_training_that_goes_on_from_a_state_ends_as_if_it_had_not_stopped(exact_base, five, together, stopped):
+    states = {}
+    asked = []
+
+    def report(s):
+        if s.step == stopped:
+            states[s.step] = s.state()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(exact_base, five, report=report)
+    reported = []
+    calls = {n: lambda pack, n=n: asked.append(n) for n in (0, stopped, STEPS)}
+    again = train(exact_base, five, at=calls, start=states[stopped], report=lambda s: reported.append(s.step))
+    assert torch.equal(again.parameters, together.parameters)
+    assert reported == list(range(stopped + 1, STEPS + 1))
+    assert asked == [STEPS]  # what came before was asked before
 
 
 def test_the_base_is_the_same_after_training(base, runs):

@@ -9,7 +9,7 @@ from ._lora import AdapterShape, LoraPack
 from ._replier import EndpointReplier, LocalReplier
 from ._sample import SampledAnswer, sample
 from ._score import Item, score
-from ._train import Hyperparameters, StepReport, TrainingRun, train
+from ._train import Hyperparameters, StepReport, TrainingRun, TrainingState, train
 from ._verify import AdapterCheck, Probe, probes_for, verify_adapter
 from ._vllm import serve_vllm
 
@@ -34,6 +34,7 @@ __all__ = [
     "StepReport",
     "Tally",
     "TrainingRun",
+    "TrainingState",
     "Usage",
     "ask",
     "bundled",

@@ -7,8 +7,11 @@ follows its own schedule, its rows come in the order of its own seed. `tests/mod
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -86,17 +89,40 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
+class TrainingState:
+    """Where the training of a pack is; from it training goes on as if it had never stopped.
+
+    Attributes:
+        step: steps done.
+        parameters: of all adapters, `[K, P]`.
+        first_moments: AdamW's mean of the gradients, `[K, P]`.
+        second_moments: its mean of their squares, `[K, P]`.
+    """
+
+    step: int
+    parameters: Tensor
+    first_moments: Tensor
+    second_moments: Tensor
+
+
+@dataclass(frozen=True)
 class StepReport:
-    """What is known after a step; `losses` are per slot, on the CPU, NaN for a slot that is done."""
+    """What is known after a step.
+
+    Attributes:
+        losses: of each slot, on the CPU; NaN for a slot that is done.
+        state: makes a copy of where training is, on the CPU.
+    """
 
     step: int
     steps: int
     losses: Tensor
+    state: Callable[[], TrainingState]
 
 
 def train(
     base: Base, runs: Sequence[TrainingRun], *, at: Mapping[int, Callable[[LoraPack], None]] | None = None,
-    checkpointing: bool | None = None, report: Callable[[StepReport], None] = lambda _: None,
+    checkpointing: bool | None = None, start: TrainingState | None = None, report: Callable[[StepReport], None] = lambda _: None,
 ) -> LoraPack:  # fmt: skip
     """Trains all runs together and returns their adapters.
 
@@ -106,7 +132,8 @@ def train(
         at: what to do with the pack after so many steps (0: before the first), such as asking it on the way.
         checkpointing: run the layers again in the backward pass instead of keeping what they computed; if not given, for large models
             on an accelerator.
-        report: called after each step.
+        start: where to go on, from a report of the same runs.
+        report: called after each step and what `at` does there.
     """
     spare = is_large(base.model) if checkpointing is None else checkpointing
     pack = LoraPack(base.model, [AdapterShape(r.hyperparameters.rank, r.hyperparameters.alpha) for r in runs])
@@ -117,17 +144,23 @@ def train(
     share = base.can_share(max(chat.end for run in runs for chat in run.rows))
     pad = base.pad_id
     calls = at or {}
-    if 0 in calls:
+    begin = 0
+    if start:
+        begin = start.step
+        optimiser.go_on(pack, start)
+        for rows in order:
+            deque(islice(rows, begin), maxlen=0)
+    elif 0 in calls:
         calls[0](pack)
-    for step in range(steps):
+    for step in range(begin, steps):
         layout = lay_out([next(rows, []) for rows in order], pad, share=share)
         with pack.attached(optimiser.gradients), checkpointed(base.model, spare):
             losses = _losses(base, layout, len(runs))
             torch.autograd.backward(losses.nansum())
         optimiser.step(step)
-        report(StepReport(step + 1, steps, losses.detach().cpu()))
         if step + 1 in calls:
             calls[step + 1](pack)
+        report(StepReport(step + 1, steps, losses.detach().cpu(), partial(optimiser.state, pack, step + 1)))
     return pack
 
 
@@ -165,10 +198,10 @@ class _Optimiser:
         self._runs = runs
         limits = [[r.hyperparameters.max_grad_norm or math.inf] for r in runs]
         self._limit = torch.tensor(limits, dtype=pack.dtype, device=pack.device)
-        rows = [torch.nn.Parameter(row) for row in pack.parameters]
-        for row, gradient in zip(rows, self.gradients, strict=True):
+        self._rows = [torch.nn.Parameter(row) for row in pack.parameters]
+        for row, gradient in zip(self._rows, self.gradients, strict=True):
             row.grad = gradient
-        groups = [{"params": [row], "weight_decay": r.hyperparameters.weight_decay} for row, r in zip(rows, runs, strict=True)]
+        groups = [{"params": [row], "weight_decay": r.hyperparameters.weight_decay} for row, r in zip(self._rows, runs, strict=True)]
         self._adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
 
     @torch.no_grad()
@@ -179,3 +212,18 @@ class _Optimiser:
         for group, run in zip(self._adamw.param_groups, self._runs, strict=True):
             group["lr"] = run.hyperparameters.rate(step, run.steps)
         self._adamw.step()
+
+    def state(self, pack: LoraPack, step: int) -> TrainingState:
+        """A copy of where training is after so many steps, at least one."""
+        moments = [torch.stack([self._adamw.state[row][name] for row in self._rows]).cpu() for name in ("exp_avg", "exp_avg_sq")]
+        return TrainingState(step, pack.parameters.detach().cpu().clone(), *moments)
+
+    @torch.no_grad()
+    def go_on(self, pack: LoraPack, start: TrainingState) -> None:
+        """Puts parameters and moments where they were."""
+        pack.parameters.copy_(start.parameters)
+        for row, first, second in zip(self._rows, start.first_moments, start.second_moments, strict=True):
+            self._adamw.state[row] = {
+                "step": torch.tensor(float(start.step), device=row.device), "exp_avg": first.to(row, copy=True),
+                "exp_avg_sq": second.to(row, copy=True),
+            }  # fmt: skip

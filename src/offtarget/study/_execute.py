@@ -17,6 +17,7 @@ from offtarget.models import Base, Item, LoraPack, RenderedChat, StepReport, Tra
 from ._evidence import record_of
 from ._plan import Plan, Run
 from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow
+from ._unfinished import OnTheWay, Unfinished
 
 MAX_ANSWER_TOKENS = 32
 
@@ -51,52 +52,61 @@ def ask_base(plan: Plan, base: Base, report: Report) -> Done:
 
 def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: Report) -> Done:
     """Trains the runs of a pack together, keeps their adapters, asks them everything."""
-    clock = _Clock()
+    unfinished = Unfinished(folder, plan, runs)
+    start, found = unfinished.read() or (None, OnTheWay())
+    clock = _Clock(found.seconds)
     chats = {run.arm.name: _rendered(run, base) for run in runs}
     trainings = [TrainingRun(chats[r.arm.name], r.hyperparameters, r.seeds.adapter_init, r.seeds.data_order) for r in runs]
-    losses: list[np.ndarray] = []
-    curve: list[ScoreRow] = []
     some = curve_batteries(plan)
     points = curve_steps(max(t.steps for t in trainings), plan.curve_points)
     stages = _Stages(report)
 
     def ask_on_the_way(step: int) -> Callable[[LoraPack], None]:
         def ask(pack: LoraPack) -> None:
-            curve.extend(_scores(base, pack, runs, some, step=step))
+            clock.over(_stage_of(step))
+            found.curve.extend(_scores(base, pack, runs, some, step=step))
             clock.over("learning curve")
 
         return ask
 
     def after_step(s: StepReport) -> None:
-        clock.over("preparing" if s.step == 1 else "training")  # the first step also warms up
-        losses.append(s.losses.numpy().copy())
+        clock.over(_stage_of(s.step))
+        found.losses.append(s.losses.numpy().copy())
         stages("training", s.step / s.steps)
+        if unfinished.is_due or (unfinished.exists and s.step == s.steps):
+            unfinished.keep(s.state(), found)
 
-    pack = train(base, trainings, at={step: ask_on_the_way(step) for step in points}, report=after_step)
+    pack = train(base, trainings, at={step: ask_on_the_way(step) for step in points}, start=start, report=after_step)
     for slot, run in enumerate(runs):
         save_adapter(pack, slot, folder / "adapters" / run.id, base)
     clock.over("saving")
-    scores = curve + _scores(base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
+    scores = found.curve + _scores(base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
     scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages("scoring behind the training prompts", part))
     clock.over("scoring")
     answers = _answers(base, pack, runs, plan, lambda part: stages("sampling", part))
     clock.over("sampling")
     seconds = {stage: round(spent / len(runs), 4) for stage, spent in clock.seconds.items()}
-    by_slot = np.array(losses).T
+    by_slot = np.array(found.losses).T
     rows = tuple(
         RunRow(
             r.id, r.arm.name, r.number, record_of(plan, r, chats[r.arm.name], base) | {"losses": _finite(by_slot[slot]), "seconds": seconds}
         )
         for slot, r in enumerate(runs)
     )
+    unfinished.remove()
     return Done(rows, tuple(scores), tuple(answers))
+
+
+def _stage_of(step: int) -> str:
+    """The first step also warms up."""
+    return "preparing" if step == 1 else "training"
 
 
 class _Clock:
     """How long each stage of a pack took, in seconds; preparing ends with the first step of training."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
         self._since = time.monotonic()
 
     def over(self, stage: str) -> None:
