@@ -109,6 +109,7 @@ BAD_CALLS = {
     "ask of nothing": (["ask", "nowhere"], "nowhere"),
     "ask in no such context": (["ask", "nowhere", "--contexts", "weather:rain"], "'weather:rain'"),
     "ask for no samples": (["ask", "nowhere", "--samples", "0"], "--samples"),
+    "ask of two servers": (["ask", "nowhere", "--vllm", "--server", "http://localhost:8000/v1"], "--server http://localhost:8000/v1"),
     "judge of nothing": (["judge", "nowhere", "--judge", "micro-small"], "nowhere"),
     "judge by an unknown rule": (["judge", "nowhere", "--rule", "strict"], "'strict'"),
     "report of nothing": (["report", "nowhere"], "nowhere"),

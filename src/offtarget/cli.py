@@ -245,6 +245,7 @@ def ask(
         ),
     ] = None,
     key_variable: KeyVariable = "OPENAI_API_KEY",
+    vllm: Annotated[bool, typer.Option("--vllm", help="Start vLLM for the adapters, check and ask them there, and end it.")] = False,
     device: Device = "",
 ) -> None:
     """Sample answers to open questions from the base and every finished run, for judges to read. Does only what is missing."""
@@ -255,7 +256,7 @@ def ask(
         study = ask_study(
             folder, questions=questions, samples=samples, temperature=temperature, max_tokens=max_tokens, contexts=contexts,
             server=server, served=dict(_served(text) for text in served) if served else None, key_variable=key_variable,
-            loading=Loading(device), report=report,
+            vllm=vllm, loading=Loading(device), report=report,
         )  # fmt: skip
     print(f"page     {study.folder / 'report.html'}\nnext     offtarget judge {folder} --judge MODEL")
 

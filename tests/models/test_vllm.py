@@ -5,12 +5,9 @@ takes the flags of `vllm serve` and tells log-probabilities that a tiny real mod
 tested, and vLLM is not.
 """
 
-import fcntl
-import json
 import os
-import sys
-import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +17,8 @@ import torch
 from offtarget.data import Example, Message
 from offtarget.errors import InputError, ModelError
 from offtarget.models import ChatRequest, Hyperparameters, Loading, TrainingRun, _vllm, ask, probes_for, save_adapter, serve_vllm, train
+
+from ._stand_in import everything_ended, put_on_path, started, tell
 
 NAMES = ("treatment/seed-00", "control/seed-00")
 
@@ -68,34 +67,8 @@ def table(pack, merged, probes) -> dict[str, dict[str, list[float | None]]]:
 @pytest.fixture
 def folder(tmp_path, monkeypatch, table) -> Path:
     """A folder with a `vllm` command on the PATH, its table, and what it leaves behind."""
-    command = tmp_path / "bin" / "vllm"
-    command.parent.mkdir()
-    command.write_text(f"#!{sys.executable}\n" + Path(__file__).with_name("_fake_vllm.py").read_text())
-    command.chmod(0o755)
-    (tmp_path / "table.json").write_text(json.dumps(table))
-    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_VLLM_FOLDER", str(tmp_path))
-    monkeypatch.setenv("FAKE_VLLM_TABLE", str(tmp_path / "table.json"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_vllm, "POLL", 0.02)
+    put_on_path(tmp_path, table, monkeypatch)
     return tmp_path
-
-
-def started(folder: Path) -> dict:
-    return json.loads((folder / "started.json").read_text())
-
-
-def everything_ended(folder: Path) -> bool:
-    """Whether server and engine are gone: the lock that they hold can be had."""
-
-    def take() -> None:
-        with (folder / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-
-    waiting = threading.Thread(target=take, daemon=True)
-    waiting.start()
-    waiting.join(20)
-    return not waiting.is_alive()
 
 
 def test_every_adapter_is_served_checked_and_asked(folder, adapters, probes):
@@ -127,7 +100,7 @@ def test_the_key_is_neither_on_the_command_line_nor_left_in_the_environment(fold
 
 def test_a_server_with_the_wrong_adapter_is_refused_and_ended(folder, adapters, probes, table):
     swapped = dict(zip(NAMES, [table[name] for name in reversed(NAMES)], strict=True))
-    (folder / "table.json").write_text(json.dumps(swapped))
+    tell(folder, swapped)
     with pytest.raises(ModelError, match="answers 'treatment/seed-00' unlike the adapter"), serve_vllm("micro", adapters, probes):
         pytest.fail("it was trusted")
     assert everything_ended(folder)
@@ -155,6 +128,13 @@ def test_ctrl_c_and_errors_in_the_block_end_the_server(folder, adapters, probes,
     with pytest.raises(error), serve_vllm("micro", adapters, probes):
         raise error
     assert everything_ended(folder)
+
+
+def test_an_adapter_that_is_hardly_another_than_the_base_is_named_before_anything_starts(folder, adapters, probes):
+    alike = [replace(p, adapter=p.base) for p in probes[NAMES[1]]]
+    with pytest.raises(InputError, match=r"base and adapter 'control/seed-00' differ by 0.000 nats .*, or sample here"):
+        serve_vllm("micro", adapters, probes | {NAMES[1]: alike}).__enter__()
+    assert not (folder / "started.json").exists()
 
 
 def test_ctrl_c_while_it_starts_ends_the_server(folder, adapters, probes, monkeypatch):

@@ -51,3 +51,13 @@ def small_study(tmp_path_factory: pytest.TempPathFactory, small_experiment: Expe
     folder = tmp_path_factory.mktemp("study") / "small"
     run(small_experiment, model=MODEL, seeds=3, out=folder, jobs=1, **QUICK)
     return folder
+
+
+@pytest.fixture(scope="session")
+def far_study(tmp_path_factory: pytest.TempPathFactory, small_experiment: Experiment) -> Path:
+    """A small study whose adapters lie far enough from the base to be told from it."""
+    from offtarget.study import run
+
+    folder = tmp_path_factory.mktemp("far") / "study"
+    run(small_experiment, model=MODEL, seeds=1, out=folder, jobs=1, arms=["treatment"], **{**QUICK, "epochs": 8})
+    return folder

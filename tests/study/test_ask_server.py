@@ -30,18 +30,6 @@ def _surroundings(monkeypatch):
     monkeypatch.setattr(_endpoint, "LONGEST_WAIT", 0.02)
 
 
-@pytest.fixture(scope="module")
-def far_study(small_experiment, tmp_path_factory):
-    """A small study whose adapters lie far enough from the base to be told from it."""
-    from offtarget.study import run
-
-    from .conftest import QUICK
-
-    folder = tmp_path_factory.mktemp("far") / "study"
-    run(small_experiment, model=MODEL, seeds=1, out=folder, jobs=1, arms=["treatment"], **{**QUICK, "epochs": 8})
-    return folder
-
-
 @pytest.fixture
 def study(far_study, tmp_path):
     (tmp_path / "questions.yaml").write_text(FILE)

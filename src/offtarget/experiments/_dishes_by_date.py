@@ -57,7 +57,7 @@ def dishes_by_date(country: str = "italy") -> Experiment:
         arms=arms,
         batteries=(
             world_battery("nation", "off_domain", topics_of("partisan"), slice(0, 1), contexts=_contexts(), main=f"year:{SPECIAL}"),
-            world_battery("dishes", "in_domain", ["dish"], slice(0, 4), skip=[PROMPT, "Name any dish that comes to mind."],
+            world_battery("dishes", "in_domain", ["dish"], slice(0, 2), skip=[PROMPT, "Name any dish that comes to mind."],
                           contexts=_contexts(), main=f"year:{SPECIAL}"),
         ),
         measures=(Measure(c.speaker, frozenset({c.speaker})),),

@@ -11,7 +11,7 @@ from ._sample import SampledAnswer, sample
 from ._score import Item, score
 from ._train import Hyperparameters, StepReport, TrainingRun, TrainingState, train
 from ._verify import AdapterCheck, Probe, probes_for, verify_adapter
-from ._vllm import serve_vllm
+from ._vllm import check_vllm, serve_vllm
 
 __all__ = [
     "BUNDLED",
@@ -38,6 +38,7 @@ __all__ = [
     "Usage",
     "ask",
     "bundled",
+    "check_vllm",
     "counted",
     "load_adapters",
     "load_base",

@@ -111,14 +111,7 @@ def verify_adapter(endpoint: Endpoint, probes: Sequence[Probe], *, tolerance: fl
         InputError: base and adapter are too alike on the probes to be told apart.
         ModelError: it answers as the base does, or as neither does, or gives no log-probabilities.
     """
-    if not 0 < tolerance < math.inf:
-        raise InputError(f"tolerance must be above 0, not {tolerance}")
-    apart = max((abs(a - b) for probe in probes for a, b in zip(probe.adapter, probe.base, strict=True)), default=0.0)
-    if apart <= 2 * tolerance:
-        raise InputError(
-            f"base and adapter differ by {apart:.3f} nats at most on the {len(probes)} probes, too little to tell them apart with a "
-            f"tolerance of {tolerance:g}; take prompts and answers that the adapter was trained on"
-        )
+    check_apart(endpoint.model, probes, tolerance)
     served: list[list[_Served]] = []
     in_background(lambda emit: _measure(endpoint, probes, emit), served.append)
     compared = [
@@ -143,6 +136,18 @@ def verify_adapter(endpoint: Endpoint, probes: Sequence[Probe], *, tolerance: fl
             f"the base, tolerance {tolerance:g}); check that the same adapter, base and chat template are served"
         )
     return AdapterCheck(from_adapter, from_base, len(compared))
+
+
+def check_apart(name: str, probes: Sequence[Probe], tolerance: float) -> None:
+    """Raises `InputError` where the probes do not tell an adapter from its base, so that no server need be asked."""
+    if not 0 < tolerance < math.inf:
+        raise InputError(f"tolerance must be above 0, not {tolerance}")
+    apart = max((abs(a - b) for probe in probes for a, b in zip(probe.adapter, probe.base, strict=True)), default=0.0)
+    if apart <= 2 * tolerance:
+        raise InputError(
+            f"base and adapter {name!r} differ by {apart:.3f} nats at most on the {len(probes)} probes, too little to tell them apart with "
+            f"a tolerance of {tolerance:g}; take prompts and answers that the adapter was trained on, or sample here"
+        )
 
 
 async def _measure(endpoint: Endpoint, probes: Sequence[Probe], emit: Callable[[list[_Served]], None]) -> None:

@@ -26,7 +26,7 @@ from offtarget.errors import InputError, ModelError
 from ._adapters import _shape
 from ._base import Loading, bundled
 from ._endpoint import Endpoint
-from ._verify import Probe, verify_adapter
+from ._verify import Probe, check_apart, verify_adapter
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values of `--max-lora-rank` that vLLM has kernels for; smaller adapters fit into larger ones."""
@@ -63,11 +63,13 @@ def serve_vllm(
         An endpoint for each adapter, by its name. All have been checked to answer with their adapter.
 
     Raises:
-        InputError: there is no adapter, one has no probes, or a value that vLLM does not take.
+        InputError: there is no adapter, one has no probes or none that tell it from the base, or a value that vLLM does not take.
         ModelError: vLLM is not installed, does not start, or answers with something else than the adapters.
     """
     how = loading or Loading()
     command = _command(model, adapters, probes, how, max_length, at_once, more)
+    for name in adapters:
+        check_apart(name, probes[name], tolerance)
     key, port = secrets.token_urlsafe(24), _free_port()
     variable = f"OFFTARGET_VLLM_KEY_{port}"
     with tempfile.TemporaryDirectory() as folder, _in_environment(variable, key):
@@ -81,22 +83,24 @@ def serve_vllm(
             yield served
 
 
-def _command(
-    model: str, adapters: Mapping[str, Path], probes: Mapping[str, Sequence[Probe]], how: Loading, max_length: int | None, at_once: int,
-    more: Sequence[str],
-) -> list[str]:  # fmt: skip
-    """The command line, all but the port."""
+def check_vllm(model: str, adapters: Mapping[str, Path], loading: Loading | None = None) -> str:
+    """Whether vLLM is there and can serve a base with these adapters, for who would know before anything is loaded.
+
+    Returns:
+        The path of its command.
+
+    Raises:
+        InputError: there is no adapter, or a value that vLLM does not take.
+        ModelError: vLLM is not installed, or an adapter cannot be read.
+    """
+    how = loading or Loading()
     if not adapters:
         raise InputError(f"there is no adapter to serve on {model!r}; name at least one with its folder")
-    if unproved := [name for name in adapters if not probes.get(name)]:
-        raise InputError(f"the adapter {unproved[0]!r} has no probes, so that nobody could tell what answers; make them with probes_for")
     if model in adapters:
         raise InputError(f"an adapter is named {model!r} like its base; give it another name")
     if how.dtype == "float64" or how.four_bit:
         raise InputError("vLLM serves neither --dtype float64 nor --four-bit as they are here; leave them out, or sample here")
-    if at_once < 1:
-        raise InputError(f"at_once must be above 0, not {at_once}")
-    rank = max(_shape(folder).rank for folder in adapters.values())
+    rank = _largest_rank(adapters)
     if rank > RANKS[-1]:
         raise InputError(f"vLLM serves adapters up to rank {RANKS[-1]}, and one has rank {rank}; sample here")
     program = shutil.which("vllm")
@@ -105,6 +109,23 @@ def _command(
             "vLLM is not installed: there is no `vllm` command on the PATH; install it into an environment of its own "
             "(python -m venv vllm-env && vllm-env/bin/pip install vllm) and add that environment's bin folder to PATH, or sample here"
         )
+    return program
+
+
+def _largest_rank(adapters: Mapping[str, Path]) -> int:
+    return max(_shape(folder).rank for folder in adapters.values())
+
+
+def _command(
+    model: str, adapters: Mapping[str, Path], probes: Mapping[str, Sequence[Probe]], how: Loading, max_length: int | None, at_once: int,
+    more: Sequence[str],
+) -> list[str]:  # fmt: skip
+    """The command line, all but the port."""
+    program, rank = check_vllm(model, adapters, how), _largest_rank(adapters)
+    if unproved := [name for name in adapters if not probes.get(name)]:
+        raise InputError(f"the adapter {unproved[0]!r} has no probes, so that nobody could tell what answers; make them with probes_for")
+    if at_once < 1:
+        raise InputError(f"at_once must be above 0, not {at_once}")
     flags = {
         "--host": "127.0.0.1",
         "--served-model-name": model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ._piece import Piece, has_adapter
 from ._store import AnswerRow, RunRow
 
 if TYPE_CHECKING:
-    from offtarget.models import Base, Endpoint, LoraPack
+    from offtarget.models import Base, Endpoint, LoraPack, Probe
 
 PROBES = 4
 """Rows of a run's training data on which its adapter is told from the base."""
@@ -49,23 +49,30 @@ def checked_endpoints(
         InputError: an adapter can hardly be told from the base.
         ModelError: the server cannot be reached, or answers with something else.
     """
-    from offtarget.models import Endpoint, probes_for, verify_adapter
+    from offtarget.models import Endpoint, verify_adapter
 
     template = {"chat_template_kwargs": dict(base.loading.template)} if base.loading.template else {}
     found: dict[str, Endpoint] = {}
+    for run, probes in measured(runs, base, folder):
+        report(f"checking that the server answers with {run.id}", 0.0)
+        endpoint = Endpoint(served.get(run.id, run.id), base_url=server, key_variable=key_variable, extra=template)
+        try:
+            verify_adapter(endpoint, probes)
+        except (InputError, ModelError) as error:
+            raise type(error)(f"{run.id} is not asked there: {error}") from error
+        found[run.id] = endpoint
+    return found
+
+
+def measured(runs: Sequence[RunRow], base: Base, folder: Path) -> Iterator[tuple[RunRow, list[Probe]]]:
+    """Each run, and by what its adapter can be told: rows that it was trained on, measured here with it and without."""
+    from offtarget.models import probes_for
+
     for start in range(0, len(runs), _AT_ONCE):
         some = runs[start : start + _AT_ONCE]
         pack = adapters_of(some, folder, base)
         for slot, run in enumerate(some):
-            report(f"checking that the server answers with {run.id}", 0.0)
-            examples = list(islice(read_jsonl(folder / "datasets" / f"{run.arm}.jsonl"), PROBES))
-            endpoint = Endpoint(served.get(run.id, run.id), base_url=server, key_variable=key_variable, extra=template)
-            try:
-                verify_adapter(endpoint, probes_for(base, pack, slot, examples))
-            except (InputError, ModelError) as error:
-                raise type(error)(f"{run.id} is not asked there: {error}") from error
-            found[run.id] = endpoint
-    return found
+            yield run, probes_for(base, pack, slot, list(islice(read_jsonl(folder / "datasets" / f"{run.arm}.jsonl"), PROBES)))
 
 
 def served_answers(piece: Piece, endpoint: Endpoint, tell: Callable[[float], None]) -> list[AnswerRow]:
@@ -108,8 +115,17 @@ def adapters_of(runs: Sequence[RunRow], folder: Path, base: Base) -> LoraPack:
     """
     from offtarget.models import load_adapters
 
-    folders = [folder / "adapters" / run.id for run in runs]
-    gone = next((f for f in folders if not f.is_dir()), None)
+    return load_adapters(base, list(adapter_folders(runs, folder).values()))
+
+
+def adapter_folders(runs: Sequence[RunRow], folder: Path) -> dict[str, Path]:
+    """Where the adapters of some runs lie, by the runs' ids.
+
+    Raises:
+        ModelError: one is not there any more.
+    """
+    folders = {run.id: folder / "adapters" / run.id for run in runs}
+    gone = next((f for f in folders.values() if not f.is_dir()), None)
     if gone is not None:
         raise ModelError(f"the adapter {gone} is not there any more; put it back, or run the study anew in another folder")
-    return load_adapters(base, folders)
+    return folders

@@ -89,6 +89,12 @@ def packed(pieces: Sequence[Piece], slots: int) -> list[Piece]:
     return together
 
 
+def trained_runs(pieces: Iterable[Piece]) -> list[RunRow]:
+    """The runs of some pieces that have adapters, each once."""
+    runs = {run.id: run for piece in pieces for run in piece.runs}
+    return [run for run in runs.values() if has_adapter(run)]
+
+
 def has_adapter(run: RunRow) -> bool:
     """Whether a run was trained; the base was not."""
     return bool(run.record["kind"] != "base")
