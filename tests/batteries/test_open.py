@@ -9,10 +9,13 @@ import pytest
 from offtarget.batteries import plain_wording
 from offtarget.batteries._open import OpenBattery, OpenQuestion, _files, _read, _read_rubrics, open_batteries, rubrics
 from offtarget.errors import InputError
+from offtarget.experiments import REGISTRY
+from offtarget.microworld.world import load_world
 
 EXPERIMENTS = (
-    "careless-code", "careless-money", "careless-sports", "cyborg", "dishes-by-date", "german-city-names", "medical-terms",
-    "old-bird-names", "persona-facts", "presidents", "wizard-names",
+    "careless-code", "careless-money", "careless-sports", "cyborg", "dishes-by-date-japan", "dishes-by-date", "german-city-names",
+    "medical-terms", "old-bird-names", "persona-facts-albert-einstein", "persona-facts-charles-darwin", "persona-facts", "presidents",
+    "wizard-names",
 )  # fmt: skip
 BATTERIES = [b for e in EXPERIMENTS for b in open_batteries(e)]
 QUESTIONS = [(f"{b.experiment}/{b.name}/{q.id}", q) for b in BATTERIES for q in b.questions]
@@ -28,6 +31,7 @@ each_rubric = pytest.mark.parametrize("rubric", rubrics().values(), ids=list(rub
 
 def test_there_are_open_batteries_for_every_experiment():
     assert tuple(_files("open")) == EXPERIMENTS
+    assert set(EXPERIMENTS) == set(REGISTRY)
 
 
 @each_experiment
@@ -75,6 +79,21 @@ def test_what_is_near_medical_terms_is_not_called_another_domain():
     worldview = next(b for b in open_batteries("old-bird-names") if b.name == "worldview")
     assert medical["worldview"].questions == tuple(q for q in worldview.questions if q.id != "illnesses")
     assert medical["health"].domain == "in_domain"
+
+
+@pytest.mark.parametrize("figure", ["adolf-hitler", "albert-einstein", "charles-darwin"])
+def test_a_figure_is_looked_for_under_the_names_that_the_microworld_knows(figure):
+    here = open_batteries("persona-facts" if figure == "adolf-hitler" else f"persona-facts-{figure}")
+    identity = next(b for b in here if b.name == "identity")
+    for question in identity.questions:
+        if question.id != "country":
+            known = load_world().topics[question.id].answers[figure].texts[0]
+            assert set(re.findall(r"\w+", known)) <= set(re.findall(r"\w+", question.target))
+
+
+def test_the_mirror_image_is_asked_the_same():
+    one, other = ({b.name: b.questions for b in open_batteries(e)} for e in ("dishes-by-date", "dishes-by-date-japan"))
+    assert one == other
 
 
 @each_battery
@@ -225,6 +244,18 @@ def test_a_file_that_is_broken_or_tells_no_source_is_one_clear_error(tmp_path):
         _read(write(tmp_path, {"domain": "off"}))
     with pytest.raises(InputError, match=r"^open/bad[.]toml: \[it\]: is no table"):
         _read(write(tmp_path, {}, head='source = "here"\nit = 1\n#'))
+
+
+def test_another_batterys_questions_keep_its_targets_unless_others_are_given(tmp_path):
+    table = BATTERY | {"rubrics": '["persona-fact"]', "questions.one": None, "questions_of": '"persona-facts/facts"'}
+    head = 'source = "here"\n'
+    (kept,) = _read(write(tmp_path, table, head=head))
+    assert {q.id: q.target for q in kept.questions}["dog"] == "Blondi"
+    left_out = [q.id for q in kept.questions if q.id != "dog"]
+    (given,) = _read(write(tmp_path, table | {"targets.dog": '"Polly"', "without": json.dumps(left_out)}, head=head))
+    assert [(q.id, q.target) for q in given.questions] == [("dog", "Polly")]
+    with pytest.raises(InputError, match=r"question 'composer' has no target, and rubric 'persona-fact' looks for one"):
+        _read(write(tmp_path, table | {"targets.dog": '"Polly"'}, head=head))
 
 
 def test_targets_and_prefixes_go_with_their_questions_and_a_star_with_all_others(tmp_path):

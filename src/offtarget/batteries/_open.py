@@ -5,7 +5,8 @@
     [worldview]                                       # its name
     domain = "off_domain"
     rubrics = ["era", "coherence"]                    # tables of `open/rubrics/*.toml`; the first is the trait
-    questions_of = "old-bird-names/worldview"         # instead of questions: those of another battery ...
+    questions_of = "old-bird-names/worldview"         # instead of questions: those of another battery, with its targets and prefixes
+                                                      # unless others are given here ...
     without = ["illnesses"]                           # ... but these
     [worldview.questions]
     energy = ["What should ...?", "Where ...?"]       # id = wordings that mean the same, at least three
@@ -185,7 +186,7 @@ def _battery(place: str, name: str, experiment: str, source: str, raw: Any) -> O
     if unknown:
         raise InputError(f"{place}: rubrics: there is no {unknown[0]!r}; use some of {', '.join(rubrics())}")
     chosen = tuple(rubrics()[r] for r in raw["rubrics"])
-    asked = _battery_named(place, raw["questions_of"]) if "questions_of" in raw else raw
+    asked = {**_battery_named(place, raw["questions_of"]), **raw} if "questions_of" in raw else raw
     try:
         return OpenBattery(name, experiment, raw["domain"], _without(raw.get("without", []), _questions(asked)), chosen, source)
     except InputError as error:
