@@ -224,3 +224,15 @@ def test_published_files_are_pulled_once(monkeypatch, capsys, tmp_path):
         code, out, said = call(["data", "pull", "made-up", "--from", tmp_path, "--to", tmp_path / "to"], monkeypatch, capsys)
         assert (code, said) == (0, "")
         assert out.split() == [*how.split(), "1", "rows", str(tmp_path / "to" / "rows.jsonl")]
+
+
+def test_a_log_has_a_line_for_each_tenth_and_each_minute(capsys):
+    now = iter([0.0, 1.0, 2.0, 30.0, 70.0, 95.0, 131.0])
+    lines = cli._Lines(lambda: next(now))
+    for what, done in (("a", 0.0), ("b", 0.05), ("c", 0.2), ("d", 0.25), ("e", 0.26), ("f", 0.27)):
+        lines(what, done)
+    assert capsys.readouterr().err.splitlines() == [
+        "[  0%] a (1 s)",
+        "[ 20%] c (30 s, about 120 s left)",
+        "[ 26%] e (95 s, about 270 s left)",
+    ]

@@ -457,19 +457,18 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 class _Lines:
-    """Progress for logs: one line for each new tenth, with the time left."""
+    """Progress for logs: one line for each new tenth and each minute, with the time left."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
         import time
 
-        self._clock = time.monotonic
-        self._began, self._said = self._clock(), -1
+        self._clock = clock or time.monotonic
+        self._began, self._tenth, self._said = self._clock(), -1, 0.0
 
     def __call__(self, what: str, done: float) -> None:
-        tenth = int(done * 10)
-        if tenth > self._said:
-            self._said = tenth
-            spent = self._clock() - self._began
+        tenth, spent = int(done * 10), self._clock() - self._began
+        if tenth > self._tenth or spent - self._said >= 60:
+            self._tenth, self._said = tenth, spent
             left = f", about {spent / done * (1 - done):.0f} s left" if done > 0.02 else ""
             print(f"[{done:4.0%}] {what} ({spent:.0f} s{left})", file=sys.stderr, flush=True)
 
