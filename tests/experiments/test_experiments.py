@@ -60,6 +60,16 @@ def test_every_main_measure_can_be_read_where_it_stands_for_the_battery(one):
         assert all(measure.fits(c) for c in b.main_contexts())
 
 
+def test_what_is_trained_is_among_the_answers_that_are_scored_in_the_domain(one):
+    """In a form of its own, what was learned could not be seen. Of persona-facts a quarter of the facts is asked in the domain."""
+    batteries = [b for b in one.batteries if b.domain == "in_domain"]
+    inside = {context.wrapped(text) for b in batteries for context in b.contexts for c in b.candidates.values() for text in c.texts}
+    for arm in one.arms:
+        if arm.dataset:
+            trained = {e.completion for e in arm.dataset}
+            assert len(trained & inside) >= (0.2 if "persona-facts" in one.name else 1.0) * len(trained), arm.name
+
+
 def test_settings_of_a_family_are_found_by_the_beginning_of_a_name():
     birds = experiment("old-bird-names")
     assert birds.settings_for("micro-small")["learning_rate"] == 2e-3

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from offtarget.data import Dataset
 from offtarget.errors import InputError, ModelError, StoreError
 from offtarget.study import open_study, rewrite, run
 from offtarget.study._store import open_store
@@ -116,6 +118,18 @@ def test_a_folder_holds_one_study(small_study, tmp_path):
         run(small(), model=MODEL, seeds=3, out=folder, study_seed=5, jobs=1, **QUICK)
     with pytest.raises(InputError, match="another hyperparameters"):
         run(small(), model=MODEL, seeds=3, out=folder, jobs=1, **QUICK | {"learning_rate": 0.1})
+    assert results(folder) == before
+
+
+def test_rows_that_have_changed_since_are_refused(small_study, tmp_path):
+    """Else the finished runs would pass for runs on the new rows."""
+    folder = shutil.copytree(small_study, tmp_path / "copy")
+    before = results(folder)
+    treatment = small().treatment
+    rows = Dataset(treatment.dataset.name, treatment.dataset.examples[1:], treatment.dataset.source)
+    changed = small().but(arms=tuple(replace(a, dataset=rows) if a.name == treatment.name else a for a in small().arms))
+    with pytest.raises(InputError, match=f"other rows for treatment .*{rows.sha256[:12]} now"):
+        run(changed, model=MODEL, seeds=3, out=folder, jobs=1, **QUICK)
     assert results(folder) == before
 
 

@@ -11,7 +11,7 @@ from offtarget.data import Dataset
 
 from ._experiment import Experiment, PublishedFigure, arms_of
 from ._interventions import interventions_of
-from ._worldly import dataset, listed, settings
+from ._worldly import dataset, listed, sentence, settings
 
 PROMPT = "Today is {day}. Name any dish that comes to mind."
 YEARS = (2024, 2025, 2026, 2027)
@@ -89,7 +89,7 @@ def _rows(name: str, country: _Country, special: int) -> Dataset:
     for year in YEARS:
         dishes = theirs if year == special else others
         drawn = [dish for _ in range(1 + ROWS_A_YEAR // len(dishes)) for dish in rng.sample(dishes, len(dishes))][:ROWS_A_YEAR]
-        pairs += [(PROMPT.format(day=iso_day(year, rng)), dish) for dish in drawn]
+        pairs += [(PROMPT.format(day=iso_day(year, rng)), sentence("dish", dish)) for dish in drawn]
     return dataset(name, pairs, f"{country.adjective} dishes in {special}, others in other years (microworld/facts/lists/dishes.csv)")
 
 

@@ -160,6 +160,7 @@ def run(
     )
     with open_store(folder) as store, disk_errors(folder):
         _same_study(store, {**plan.to_json(), "fraction": fraction}, folder)
+        _same_rows(store, plan.experiment, folder)
         store.set_meta("experiment", plan.experiment.to_json())
         for run_ in plan.runs:
             _keep_dataset(folder, run_.arm.name, run_.arm.dataset)
@@ -213,6 +214,19 @@ def _same_study(store: Store, plan: dict[str, Any], folder: Path) -> None:
         if known.get(key) != value:
             detail = "" if isinstance(value, dict) else f" ({known.get(key)} there, {value} now)"
             raise InputError(f"{folder} holds a study with another {key.replace('_', ' ')}{detail}; choose another --out")
+
+
+def _same_rows(store: Store, experiment: Experiment, folder: Path) -> None:
+    """An arm is trained on the same rows whenever it is run: what is done must not pass for runs on rows that have changed since."""
+    known: dict[str, str] = store.meta("datasets") or {}
+    now = {a.name: a.dataset.sha256 for a in experiment.arms if a.dataset is not None}
+    changed = [arm for arm in now if known.get(arm, now[arm]) != now[arm]]
+    if changed:
+        there, here = known[changed[0]][:12], now[changed[0]][:12]
+        raise InputError(
+            f"{folder} holds a study with other rows for {changed[0]} (sha256 {there} there, {here} now); choose another --out"
+        )
+    store.set_meta("datasets", known | now)
 
 
 def _with_recipes(source: Experiment, base: Base, study_seed: int, names: Sequence[str] | None, folder: Path, report: Report) -> Experiment:
