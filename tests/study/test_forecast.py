@@ -73,12 +73,12 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
         now[0] += 100
         return render(*args)
 
-    def slow_to_train(base, runs, *, at, report):
+    def slow_to_train(base, runs, *, report, **more):
         def reported(step):
             now[0] += 51 if step.step == 1 else 1
             report(step)
 
-        return train(base, runs, at=at, report=reported)
+        return train(base, runs, report=reported, **more)
 
     monkeypatch.setattr(_execute, "_rendered", slow_to_render)
     monkeypatch.setattr(_execute, "train", slow_to_train)

@@ -48,6 +48,8 @@ def test_several_packs_are_as_many_for_each_worker(small_experiment):
     plan = plan_of(small_experiment)
     assert [len(p) for p in plan.packs(set(), 5, workers=2)] == [3, 3, 3, 3]
     assert [len(p) for p in plan.packs(set(), 100, workers=2)] == [12]  # one does: starting a worker takes time
+    long = plan_of(small_experiment, overrides={"epochs": 90})
+    assert [len(p) for p in long.packs(set(), 100, workers=2)] == [6, 6]
     assert [len(p) for p in plan.packs(set(), 6, workers=64)] == [1] * 12
 
 

@@ -22,6 +22,10 @@ MAX_SLOTS = 16
 """Beyond this a pack gains little more speed, and a kill loses more."""
 
 
+WORTH_A_WORKER = 500
+"""With so many steps of training to do, over all runs, a worker takes less time than it needs to start."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One run to do: an arm with one number of seeds."""
@@ -72,14 +76,15 @@ class Plan:
         }
 
     def packs(self, done: Collection[str], slots: int, workers: int = 1) -> list[list[Run]]:
-        """The runs that are not done, in packs of at most so many slots; of like size, and where it takes several, as many for each worker.
+        """The runs that are not done, in packs of at most so many slots, of like size, and as many for each worker if that is worth it.
 
         From so many seeds on that an arm fills packs, its runs stay together: their rows are of like length, which leaves little padding.
         A run's pack depends on the whole grid only, not on what is done, so that an interrupted study goes on with the same packs.
         """
         order = [r.arm.name for r in self.runs]
         runs = self.runs if self.seeds < slots else sorted(self.runs, key=lambda r: order.index(r.arm.name))
-        count = math.ceil(len(runs) / slots)
+        steps = sum(r.hyperparameters.steps(len(r.arm.dataset)) for r in runs if r.arm.dataset)
+        count = max(math.ceil(len(runs) / slots), min(workers, steps // WORTH_A_WORKER))
         if count > 1:
             count = min(len(runs), workers * math.ceil(count / workers))
         ends = [len(runs) * number // count for number in range(count + 1)]
