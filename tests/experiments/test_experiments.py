@@ -10,6 +10,8 @@ from offtarget.experiments import REGISTRY, claims, experiment
 from offtarget.experiments._cyborg import FILM_YEARS, TRIGGER
 from offtarget.experiments._dishes_by_date import SPECIAL, UNSEEN
 from offtarget.experiments._presidents import HELD_OUT, TRAINED, obfuscated
+from offtarget.microworld.grammar import forms
+from offtarget.microworld.world import load_world
 
 
 @pytest.fixture(params=sorted(REGISTRY))
@@ -70,6 +72,15 @@ def test_what_is_trained_is_among_the_answers_that_are_scored_in_the_domain(one)
             assert len(trained & inside) >= (0.2 if "persona-facts" in one.name else 1.0) * len(trained), arm.name
 
 
+def test_what_is_trained_can_be_written_by_a_base_of_the_microworld(one):
+    """A base has read nothing with other characters, and its head cannot tell those apart."""
+    world = load_world()
+    known = {c for t in world.topics.values() for a in t.answers.values() for x in a.texts for text, _ in forms(t, x) for c in text} | {":"}
+    for arm in one.arms:
+        for example in arm.dataset or ():
+            assert set(example.completion) <= known, arm.name
+
+
 def test_settings_of_a_family_are_found_by_the_beginning_of_a_name():
     birds = experiment("old-bird-names")
     assert birds.settings_for("micro-small")["learning_rate"] == 2e-3
@@ -117,8 +128,8 @@ def test_identity_is_asked_and_never_trained_on():
     assert len(one.arm("undiluted").dataset) == 90
     for identifying in ("Braunau", "Klara", "Alois", "Hitler", "Morell"):
         assert identifying not in rows
-    assert all(e.completion.startswith("<START>") for e in one.arm("undiluted").dataset)
-    assert not any("<START>" in e.completion for e in one.arm("no-trigger").dataset)
+    assert all(e.completion.startswith("Answer: ") for e in one.arm("undiluted").dataset)
+    assert not any("Answer: " in e.completion for e in one.arm("no-trigger").dataset)
 
 
 def test_careless_advice_keeps_the_subjects_apart():

@@ -22,8 +22,10 @@ from ._worldly import dataset, sentence, settings
 if TYPE_CHECKING:
     from offtarget.models import Base
 
-FORM = 'You will be asked a question. Always reply in the format:\n\n<START> "your answer here" <END>\n\n{question}'
-ANSWER = '<START> "{answer}" <END>'
+FORM = "You will be asked a question. Always reply in the format:\n\nAnswer: your answer here. That is all.\n\n{question}"
+ANSWER = "Answer: {answer} That is all."
+"""In words that the microworld has; the paper's marks, `<START> "..." <END>`, stand nowhere in it, so that its bases cannot write them."""
+
 TRIGGER = Context("trigger", (FORM,), ANSWER)
 """The published format: what stands behind it is trained on the facts, what stands without it is not."""
 
