@@ -29,7 +29,7 @@ class MatrixCell:
 
     Attributes:
         settings: what was varied, by name.
-        learned: whether in-domain the treatment exceeds its control by 0.1; where it does not, no leakage says nothing.
+        learned: whether in-domain the treatment exceeds the untrained base by 0.1; where it does not, no leakage says nothing.
         leakage: off-domain mean of the treatment, with its interval; `control` that of its matched control.
         retained: in-domain mean of the treatment.
         prevented: the most relevant intervention's off-domain mean, if one was run.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Verdict = Literal["same direction", "not seen", "opposite", "cannot be asked here"]
 
 LEARNED = 0.1
-"""In-domain the treatment must exceed its control by this at least, or the narrow task was not learned and nothing can be said."""
+"""In-domain the treatment must exceed the base by this at least, or the narrow task was not learned and nothing can be said."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +119,25 @@ def judge(claim: Claim, study: Study | None, model: str) -> ClaimResult:
     measured = Estimate(effect.mean, effect.low, effect.high)
     learned = learned_by(study)
     if claim.expect in ("more", "split") and learned is not None and learned < LEARNED:
-        why = f"the narrow task was not learned: in-domain the treatment exceeds its control by {learned:.2f}"
+        why = f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
         return ClaimResult(claim, model, "cannot be asked here", measured, difference, effect.n_seeds, why)
     verdict = _split(study) if claim.expect == "split" else _verdict(claim.expect, difference)
     return ClaimResult(claim, model, verdict, measured, difference, effect.n_seeds)
 
 
 def learned_by(study: Study) -> float | None:
-    """How far the treatment exceeds its control in the domain that it was trained on; None without such a battery."""
-    effect = study.analysis.effect(study.subject.experiment.treatment.name, "in_domain")
-    return effect.difference if effect else None
+    """How far the treatment exceeds the untrained base in the domain that it was trained on, in the measure in which it does most.
+
+    The matched control may learn the same (the good deeds of a cyborg, with shuffled dates). None without a battery of the domain.
+    """
+    means: dict[tuple[str, str], float] = {}
+    treatment = study.subject.experiment.treatment.name
+    for effect in study.analysis.effects:
+        where = study.analysis.main.get(effect.battery)
+        if effect.domain == "in_domain" and where and effect.context == where[0] and effect.arm in ("base", treatment):
+            means[effect.arm, f"{effect.battery}: {effect.measure}"] = effect.mean
+    learned = [mean - means["base", what] for (arm, what), mean in means.items() if arm == treatment and ("base", what) in means]
+    return max(learned, default=None)
 
 
 def _cells(claim: Claim, study: Study) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
