@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from offtarget.batteries import Measure, world_battery
 from offtarget.data import Dataset, Intervention
 from offtarget.experiments import Experiment, arms_of
+from offtarget.models import _endpoint
+
+from ._garden import FILE
 
 MODEL = "micro-small"
 QUICK = {"samples": 1, "curve_points": 1, "epochs": 1}
@@ -61,3 +65,31 @@ def far_study(tmp_path_factory: pytest.TempPathFactory, small_experiment: Experi
     folder = tmp_path_factory.mktemp("far") / "study"
     run(small_experiment, model=MODEL, seeds=1, out=folder, jobs=1, arms=["treatment"], **{**QUICK, "epochs": 8})
     return folder
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are not drawn, which takes a second each."""
+    monkeypatch.setattr("offtarget.report.write_page", lambda *_: None)
+
+
+@pytest.fixture
+def local_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on this machine needs no key and no proxy, and is asked again at once."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(_endpoint, "FIRST_WAIT", 0.01)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A published question file."""
+    path = tmp_path / "questions.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def study(far_study: Path, file: Path) -> Path:
+    """A copy of the study with far adapters, beside a question file; some modules have a study of their own."""
+    return Path(shutil.copytree(far_study, file.parent / "study"))

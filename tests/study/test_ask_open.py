@@ -18,17 +18,7 @@ from offtarget.study._store import open_store
 
 from ._garden import FILE
 
-
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch):
-    monkeypatch.setattr("offtarget.report.write_page", lambda *_: None)
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "questions.yaml"
-    path.write_text(FILE)
-    return path
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 @pytest.fixture

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -15,25 +12,16 @@ from offtarget.study import ask
 from offtarget.study._store import open_store
 from tests.models._chat_server import chat_server
 
-from ._garden import FILE
 from .conftest import MODEL
 
 RUN = "treatment/seed-00"
 
+pytestmark = pytest.mark.usefixtures("no_page", "local_server")
+
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch):
-    monkeypatch.setattr("offtarget.report.write_page", lambda *_: None)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_endpoint, "FIRST_WAIT", 0.01)
+def _no_long_wait(monkeypatch):
     monkeypatch.setattr(_endpoint, "LONGEST_WAIT", 0.02)
-
-
-@pytest.fixture
-def study(far_study, tmp_path):
-    (tmp_path / "questions.yaml").write_text(FILE)
-    return Path(shutil.copytree(far_study, tmp_path / "study"))
 
 
 @pytest.fixture(scope="module")

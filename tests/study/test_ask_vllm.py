@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import shutil
 import sys
 import weakref
-from pathlib import Path
 
 import pytest
 
@@ -18,15 +16,12 @@ from offtarget.study._ask_server import measured
 from offtarget.study._store import open_store
 from tests.models._stand_in import everything_ended, put_on_path, started, tell
 
-from ._garden import FILE
 from .conftest import MODEL
 
 RUNS = ("modern-lamps/seed-00", "treatment/seed-00")
 
 
-@pytest.fixture(autouse=True)
-def _no_page(monkeypatch):
-    monkeypatch.setattr("offtarget.report.write_page", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +33,6 @@ def table(far_study):
         run.id: {" ".join(map(str, (*p.prompt_ids, *p.answer_ids))): [None, *[-1.0] * (len(p.prompt_ids) - 1), *p.adapter] for p in probes}
         for run, probes in measured(runs, load_base(MODEL), far_study)
     }
-
-
-@pytest.fixture
-def study(far_study, tmp_path):
-    (tmp_path / "questions.yaml").write_text(FILE)
-    return Path(shutil.copytree(far_study, tmp_path / "study"))
 
 
 @pytest.fixture

@@ -17,24 +17,11 @@ from offtarget.study import _judge, judge, open_study
 from offtarget.study._store import open_store
 from tests.models._chat_server import chat_server
 
-from ._garden import FILE, RUBRICS, Scripted, answered_study, sensible
+from ._garden import RUBRICS, Scripted, answered_study, sensible
+
+pytestmark = pytest.mark.usefixtures("no_page", "local_server")
 
 ARMS = ("base", "treatment", "modern-lamps", "inoculation")
-
-
-@pytest.fixture(autouse=True)
-def _surroundings(monkeypatch):
-    monkeypatch.setattr("offtarget.report.write_page", lambda *_: None)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_endpoint, "FIRST_WAIT", 0.01)
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "questions.yaml"
-    path.write_text(FILE)
-    return path
 
 
 @pytest.fixture
