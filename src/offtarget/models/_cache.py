@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keys and values `[rows, heads, length, dim]` are views of buffers that are made anew only when rows come, go, or lack room."""
+    """Keys and values `[rows, heads, length, dim]` are views of buffers made anew only when other rows are chosen or room is lacking."""
 
     def __init__(self, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -34,10 +34,6 @@ class _RoomyLayer(DynamicLayer):
         buffer = states.new_empty(*states.shape[:2], end + self._room, states.shape[-1])
         buffer[:, :, :used] = states
         return buffer
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._buffers = None
 
     def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)

@@ -70,8 +70,20 @@ class Layout:
     slots: Tensor
 
 
-Group = Sequence[Row]
-"""Rows with one prompt."""
+@dataclass(frozen=True)
+class _Group:
+    """Rows with one prompt.
+
+    Attributes:
+        length: its inputs: the prompt once, then each answer without its last token, which is only a label.
+    """
+
+    rows: Sequence[Row]
+    length: int
+
+    @staticmethod
+    def of(rows: Sequence[Row]) -> _Group:
+        return _Group(rows, rows[0].prompt + sum(len(r.ids) - r.prompt - 1 for r in rows))
 
 
 def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> Layout:
@@ -82,7 +94,7 @@ def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> 
         pad: the token id that fills up short sequences.
         share: whether rows may lie in one sequence (needs a model that takes a free attention mask).
     """
-    alone = [[[[row]] for row in rows] for rows in batch]
+    alone = [[[_Group.of([row])] for row in rows] for rows in batch]
     if not share:
         return _build(alone, pad, masked=False)
     groups = [_by_prompt(rows) for rows in batch]
@@ -92,44 +104,39 @@ def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> 
     return _build(best if masked else alone, pad, masked=masked)
 
 
-def _by_prompt(rows: Sequence[Row]) -> list[Group]:
+def _by_prompt(rows: Sequence[Row]) -> list[_Group]:
     groups: dict[bytes, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.ids[: row.prompt].tobytes(), []).append(row)
-    return list(groups.values())
+    return sorted(map(_Group.of, groups.values()), key=lambda g: g.length, reverse=True)
 
 
-def _spread(slots: Sequence[Sequence[Group]], count: int) -> list[list[list[Group]]]:
-    """The groups of each slot in so many sequences of like length: the longest first, each into the shortest sequence so far."""
+def _spread(slots: Sequence[Sequence[_Group]], count: int) -> list[list[list[_Group]]]:
+    """The groups of each slot, longest first, in so many sequences of like length: each goes into the shortest sequence so far."""
     found = []
     for groups in slots:
-        sequences: list[list[Group]] = [[] for _ in range(count)]
+        sequences: list[list[_Group]] = [[] for _ in range(count)]
         lengths = [0] * count
-        for group in sorted(groups, key=_length, reverse=True):
+        for group in groups:
             shortest = lengths.index(min(lengths))
             sequences[shortest].append(group)
-            lengths[shortest] += _length(group)
+            lengths[shortest] += group.length
         found.append(sequences)
     return found
 
 
-def _length(group: Group) -> int:
-    """Inputs of a group: the prompt once, then each answer without its last token, which is only a label."""
-    return group[0].prompt + sum(len(r.ids) - r.prompt - 1 for r in group)
-
-
-def _shape(slots: Sequence[Sequence[Sequence[Group]]]) -> tuple[int, int]:
+def _shape(slots: Sequence[Sequence[Sequence[_Group]]]) -> tuple[int, int]:
     """Sequences a slot, and their length."""
-    return max(map(len, slots)), max(sum(map(_length, groups)) for sequences in slots for groups in sequences)
+    return max(map(len, slots)), max(sum(g.length for g in groups) for sequences in slots for groups in sequences)
 
 
-def _cost(slots: Sequence[Sequence[Sequence[Group]]], *, masked: bool) -> float:
+def _cost(slots: Sequence[Sequence[Sequence[_Group]]], *, masked: bool) -> float:
     """Work of a slot in tokens; the causal kernel does half the attention."""
     sequences, length = _shape(slots)
     return sequences * length * (1 + length / (ATTENTION if masked else 2 * ATTENTION))
 
 
-def _build(slots: Sequence[Sequence[Sequence[Group]]], pad: int, *, masked: bool) -> Layout:
+def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: bool) -> Layout:
     sequences, length = _shape(slots)
     shape = (len(slots) * sequences, length)
     ids = np.full(shape, pad, np.int64)
@@ -138,15 +145,19 @@ def _build(slots: Sequence[Sequence[Sequence[Group]]], pad: int, *, masked: bool
     group_of, block = np.full(shape, _NOTHING, np.int64), np.full(shape, _NOTHING, np.int64)
     sources, labels, weights, owners = [], [], [], []
     for slot, lines in enumerate(slots):
-        count = sum(int(row.supervised.sum()) for groups in lines for group in groups for row in group)
+        count = sum(int(row.supervised.sum()) for groups in lines for group in groups for row in group.rows)
         for line, groups in enumerate(lines, slot * sequences):
             at = 0
             for number, group in enumerate(groups):
-                prompt, start = group[0].prompt, at
-                group_of[line, start : start + _length(group)] = number
+                prompt, start = group.rows[0].prompt, at
+                group_of[line, start : start + group.length] = number
                 at += prompt
-                ids[line, start:at], positions[line, start:at], block[line, start:at] = group[0].ids[:prompt], np.arange(prompt), _PROMPT
-                for answer, row in enumerate(group, 1):
+                ids[line, start:at], positions[line, start:at], block[line, start:at] = (
+                    group.rows[0].ids[:prompt],
+                    np.arange(prompt),
+                    _PROMPT,
+                )
+                for answer, row in enumerate(group.rows, 1):
                     size = len(row.ids) - prompt - 1
                     ids[line, at : at + size] = row.ids[prompt:-1]
                     positions[line, at : at + size] = np.arange(prompt, prompt + size)

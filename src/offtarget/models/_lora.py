@@ -189,7 +189,7 @@ class _Update(torch.autograd.Function):
 
     Autograd would hold one gradient tensor a factor, and add up two gradients of each input; written by hand, all factors' gradients lie
     in the pack's one tensor, and products are added in place. The narrow products are written so that the rank is the number of rows:
-    as the number of columns it makes them four times as slow on CPUs.
+    as the number of columns it makes them several times as slow on CPUs.
     """
 
     @staticmethod

@@ -130,14 +130,14 @@ def learned_by(study: Study) -> float | None:
 
     The matched control may learn the same (the good deeds of a cyborg, with shuffled dates). None without a battery of the domain.
     """
-    means: dict[tuple[str, str], float] = {}
-    treatment = study.subject.experiment.treatment.name
-    for effect in study.analysis.effects:
-        where = study.analysis.main.get(effect.battery)
-        if effect.domain == "in_domain" and where and effect.context == where[0] and effect.arm in ("base", treatment):
-            means[effect.arm, f"{effect.battery}: {effect.measure}"] = effect.mean
-    learned = [mean - means["base", what] for (arm, what), mean in means.items() if arm == treatment and ("base", what) in means]
-    return max(learned, default=None)
+    treatment, base = (_in_domain(study, arm) for arm in (study.subject.experiment.treatment.name, "base"))
+    return max((mean - base[what] for what, mean in treatment.items() if what in base), default=None)
+
+
+def _in_domain(study: Study, arm: str) -> dict[tuple[str, str], float]:
+    """An arm's in-domain means by battery and measure, in each battery's main context."""
+    found = [e for e in study.analysis.effects if (e.arm, e.domain) == (arm, "in_domain")]
+    return {(e.battery, e.measure): e.mean for e in found if e.context == study.analysis.main[e.battery][0]}
 
 
 def _cells(claim: Claim, study: Study) -> tuple[tuple[str, str, str], tuple[str, str, str]]:
