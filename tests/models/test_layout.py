@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from offtarget.models import AdapterShape, LoraPack
-from offtarget.models._layout import Row, block_mask, lay_out
+from offtarget.models._layout import Row, block_mask, lay_out, passes
 
 PAD = 0
 
@@ -157,3 +157,50 @@ def test_a_token_sees_the_prompt_and_its_own_answer_only():
         [1, 1, 0, 0, 1, 0],
         [1, 1, 0, 0, 0, 1],
     ]
+
+
+def sized(*tokens: int) -> list[list[Row]]:
+    """Slots of so many tokens each, in rows of their own prompts."""
+    return [[row([1, *range(50, 49 + n)], [70, 2])] if n else [] for n in tokens]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        ((20, 20, 20, 20), [slice(0, 4)]),
+        ((50, 50, 50, 50), [slice(0, 2), slice(2, 4)]),
+        ((300, 10, 10), [slice(0, 1), slice(1, 3)]),
+        ((50, 0, 40, 0, 0, 10), [slice(0, 1), slice(2, 3), slice(5, 6)]),
+        ((0, 90), [slice(1, 2)]),
+        ((0, 0), []),
+    ],
+)
+def test_slots_go_through_the_model_in_parts_of_like_size(tokens, expected):
+    assert passes(sized(*tokens), 100) == expected
+
+
+def test_every_slot_with_rows_is_in_one_part():
+    generator = np.random.default_rng(0)
+    for limit in (30, 100, 1000):
+        tokens = [int(n) for n in generator.integers(0, 60, 24)]
+        found = passes(sized(*tokens), limit)
+        covered = [slot for part in found for slot in range(part.start, part.stop)]
+        assert covered == [slot for slot, n in enumerate(tokens) if n]
+        assert all(sum(tokens[part]) <= 2 * max(limit, max(tokens)) for part in found)
+
+
+def test_shared_prompts_count_once_in_the_size_of_a_part():
+    batch = [[row([1, *range(50, 80)], [70 + n, 2]) for n in range(4)]] * 4
+    assert len(passes(batch, 160)) < len(passes(batch, 160, share=False))
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
+def test_what_is_read_is_every_source_and_equally_many_tokens_of_each_slot(batch, share):
+    layout = lay_out(batch, PAD, share=share)
+    read, of_slot = layout.read.tolist(), layout.ids.numel() // len(batch)
+    assert set(layout.sources.tolist()) <= set(read)
+    assert len(set(read)) == len(read)
+    assert [r // of_slot for r in read] == sorted(list(range(len(batch))) * (len(read) // len(batch)))
+    most = max(len(set(layout.sources[layout.slots == slot].tolist())) for slot in range(len(batch)))
+    assert len(read) == most * len(batch)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.resources import files
@@ -21,6 +21,7 @@ from torch import Tensor
 from offtarget.errors import InputError, ModelError
 
 from ._chat import ChatFormat
+from ._last_layer import only_where
 from ._layout import block_mask
 
 BUNDLED = ("micro", "micro-small")
@@ -140,6 +141,24 @@ class Base:
             return False
         noise = 0.1 if torch.finfo(self.model.dtype).bits <= 16 else 1e-3
         return bool((together - alone).norm() < noise * (seeing - alone).norm())
+
+    def read_only_at(self, tokens: Tensor) -> AbstractContextManager[None]:
+        """For the time of a block, `hidden` need be right only at these distinct flat indices into its batch: it may then do less."""
+        return only_where(self.model.get_decoder(), tokens) if self._ends_by_token else nullcontext()
+
+    @cached_property
+    def _ends_by_token(self) -> bool:
+        """Whether the last layer may be asked about some tokens only, found out by trying."""
+        ids, positions, read = torch.arange(1, 9).view(2, 4), torch.arange(4).repeat(2, 1), torch.tensor([1, 3, 4, 7])
+        try:
+            with torch.no_grad():
+                usual = self.hidden(ids, positions).flatten(0, 1)[read].float()
+                with only_where(self.model.get_decoder(), read):
+                    some = self.hidden(ids, positions).flatten(0, 1)[read].float()
+        except (ValueError, RuntimeError, TypeError, AttributeError):
+            return False
+        noise = 0.1 if torch.finfo(self.model.dtype).bits <= 16 else 1e-4
+        return bool((some - usual).norm() < noise * usual.norm())
 
     def hidden(self, ids: Tensor, positions: Tensor, allowed: Tensor | None = None, **more: Any) -> Tensor:
         """Last hidden states `[S, L, d]`; `allowed`: a bool mask `[S, 1, L, L]`, a 2-d mask of real tokens, or None for plain causal."""

@@ -11,6 +11,7 @@ Packing of rows without seeing each other: Krell et al. 2021 (arXiv 2107.02027).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ class Layout:
         labels: the tokens to predict, `[N]`.
         weights: `[N]`, one over the number of labels of the slot, so that each slot's loss is a mean.
         slots: the slot of each label, `[N]`.
+        read: flat indices into `ids` of the sources, each once, in order of slots and equally many in each: where a slot has fewer,
+            some of its other tokens stand beside them.
     """
 
     ids: Tensor
@@ -68,6 +71,7 @@ class Layout:
     labels: Tensor
     weights: Tensor
     slots: Tensor
+    read: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,24 @@ class _Group:
         return _Group(rows, rows[0].prompt + sum(len(r.ids) - r.prompt - 1 for r in rows))
 
 
+def passes(batch: Sequence[Sequence[Row]], tokens: int, *, share: bool = True) -> list[slice]:
+    """Neighbouring slots that go through the model together, in parts of about so many tokens; slots without rows are left out."""
+    sizes = [sum(g.length for g in (_by_prompt(rows) if share else _alone(rows))) for rows in batch]
+    most = sum(sizes) / max(1, round(sum(sizes) / tokens))
+    found: list[slice] = []
+    filled = math.inf
+    for slot, size in enumerate(sizes):
+        if not size:
+            filled = math.inf
+        elif filled + size / 2 > most:
+            found.append(slice(slot, slot + 1))
+            filled = size
+        else:
+            found[-1] = slice(found[-1].start, slot + 1)
+            filled += size
+    return found
+
+
 def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> Layout:
     """Lays out one step.
 
@@ -94,7 +116,7 @@ def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> 
         pad: the token id that fills up short sequences.
         share: whether rows may lie in one sequence (needs a model that takes a free attention mask).
     """
-    alone = [[[_Group.of([row])] for row in rows] for rows in batch]
+    alone = [[[group] for group in _alone(rows)] for rows in batch]
     if not share:
         return _build(alone, pad, masked=False)
     groups = [_by_prompt(rows) for rows in batch]
@@ -102,6 +124,10 @@ def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> 
     best = min((_spread(groups, count) for count in range(1, min(most, MAX_SEQUENCES) + 1)), key=lambda s: _cost(s, masked=True))
     masked = _cost(best, masked=True) < _cost(alone, masked=False)
     return _build(best if masked else alone, pad, masked=masked)
+
+
+def _alone(rows: Sequence[Row]) -> list[_Group]:
+    return [_Group.of([row]) for row in rows]
 
 
 def _by_prompt(rows: Sequence[Row]) -> list[_Group]:
@@ -171,10 +197,22 @@ def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: boo
                     owners.append(np.full(len(target), slot))
                     at += size
     mask = block_mask(torch.from_numpy(block), torch.from_numpy(group_of)) if masked else None
+    of_all = np.concatenate(sources)
     return Layout(
-        torch.from_numpy(ids), torch.from_numpy(positions), mask, torch.from_numpy(np.concatenate(sources)),
-        torch.from_numpy(np.concatenate(labels)), torch.from_numpy(np.concatenate(weights)), torch.from_numpy(np.concatenate(owners)),
+        torch.from_numpy(ids), torch.from_numpy(positions), mask, torch.from_numpy(of_all), torch.from_numpy(np.concatenate(labels)),
+        torch.from_numpy(np.concatenate(weights)), torch.from_numpy(np.concatenate(owners)),
+        torch.from_numpy(_read(of_all, len(slots), sequences * length)),
     )  # fmt: skip
+
+
+def _read(sources: np.ndarray, slots: int, tokens: int) -> np.ndarray:
+    """The tokens of each slot that are read, filled up with others to the same number, from flat indices; a slot has so many tokens."""
+    others = np.ones(slots * tokens, bool)
+    others[sources] = False
+    others = others.reshape(slots, tokens)
+    most = tokens - int(others.sum(1).min())
+    first = np.argsort(others, axis=1, kind="stable")[:, :most]
+    return np.sort(first + np.arange(slots)[:, None] * tokens, axis=1).ravel()
 
 
 def block_mask(block: Tensor, group: Tensor | None = None) -> Tensor:

@@ -99,31 +99,36 @@ class LoraPack:
         return [s.name for s in self._sites]
 
     @contextmanager
-    def attached(self, gradients: Tensor | None = None) -> Iterator[None]:
+    def attached(self, gradients: Tensor | None = None, slots: slice = slice(None)) -> Iterator[None]:
         """Puts the adapters into the model for the time of a block; afterwards the model is as before.
 
         Args:
-            gradients: `[K, P]`; where given, a backward pass overwrites it.
+            gradients: `[K, P]`; where given, a backward pass overwrites the rows of these slots.
+            slots: which of them; the batch is of these.
         """
+        parameters, scale = self.parameters[slots], self.scale[slots]
         before: list[tuple[nn.Module, str, nn.Module]] = []
         try:
             for site in self._sites:
                 parent, _, child = site.name.rpartition(".")
                 owner = self.model.get_submodule(parent)
                 linear = self._linears[site.name]
-                factors = self._views(self.parameters, site)
+                factors = self._views(parameters, site)
+                into = None if gradients is None else self._views(gradients[slots], site)
                 before.append((owner, child, getattr(owner, child)))  # that of another pack, where one is attached already
-                setattr(owner, child, self._wrapped(linear, factors, None if gradients is None else self._views(gradients, site)))
+                setattr(owner, child, self._wrapped(linear, factors, scale, into))
             yield
         finally:
             for owner, child, module in before:
                 setattr(owner, child, module)
 
-    def _wrapped(self, linear: nn.Linear, factors: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor] | None) -> nn.Module:
-        merged = self.slots * sum(s.inputs * s.outputs for s in self._sites) * linear.weight.element_size()
+    def _wrapped(
+        self, linear: nn.Linear, factors: tuple[Tensor, Tensor], scale: Tensor, gradients: tuple[Tensor, Tensor] | None
+    ) -> nn.Module:
+        merged = len(scale) * sum(s.inputs * s.outputs for s in self._sites) * linear.weight.element_size()
         if gradients is None and merged <= MAX_MERGED_BYTES:
-            return _MergedLinear(linear, factors, self.scale)
-        return _PackedLinear(linear, factors, self.scale, gradients)
+            return _MergedLinear(linear, factors, scale)
+        return _PackedLinear(linear, factors, scale, gradients)
 
     def select(self, slots: Sequence[int]) -> LoraPack:
         """A pack of some of the slots (copies)."""

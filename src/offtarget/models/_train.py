@@ -22,8 +22,11 @@ from offtarget.errors import InputError
 from ._base import Base
 from ._chat import RenderedChat
 from ._checkpoint import checkpointed, is_large
-from ._layout import Layout, Row, lay_out
+from ._layout import Layout, Row, lay_out, passes
 from ._lora import AdapterShape, LoraPack
+
+TOKENS_A_PASS = {"cpu": 1280, "other": 2**16}
+"""Slots go through the model together up to about so many tokens: on a CPU what a layer computes should fit its caches."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +156,19 @@ def train(
     elif 0 in calls:
         calls[0](pack)
     for step in range(begin, steps):
-        layout = lay_out([next(rows, []) for rows in order], pad, share=share)
-        with pack.attached(optimiser.gradients), checkpointed(base.model, spare):
-            losses = _losses(base, layout, len(runs))
-            torch.autograd.backward(losses.nansum())
+        batch = [next(rows, []) for rows in order]
+        losses = torch.full((len(runs),), torch.nan, dtype=pack.dtype)
+        optimiser.gradients.zero_()
+        for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
+            layout = lay_out(batch[slots], pad, share=share)
+            with pack.attached(optimiser.gradients, slots), checkpointed(base.model, spare), base.read_only_at(layout.read):
+                own = _losses(base, layout)
+                torch.autograd.backward(own.sum())
+            losses[slots] = own.detach().cpu().to(losses)
         optimiser.step(step)
         if step + 1 in calls:
             calls[step + 1](pack)
-        report(StepReport(step + 1, steps, losses.detach().cpu(), partial(optimiser.state, pack, step + 1)))
+        report(StepReport(step + 1, steps, losses, partial(optimiser.state, pack, step + 1)))
     return pack
 
 
@@ -177,17 +185,14 @@ def _batches(run: TrainingRun) -> Iterator[list[Row]]:
                 left -= 1
 
 
-def _losses(base: Base, layout: Layout, slots: int) -> Tensor:
-    """Mean negative log-likelihood of each slot's labels `[K]`; NaN where a slot has none."""
+def _losses(base: Base, layout: Layout) -> Tensor:
+    """Mean negative log-likelihood of each slot's labels `[K]`."""
     hidden = base.hidden(layout.ids, layout.positions, layout.allowed).flatten(0, 1)
     logits = base.logits(hidden[layout.sources.to(hidden.device)])
     logits = logits if logits.dtype == torch.float64 else logits.float()
     nll = torch.nn.functional.cross_entropy(logits, layout.labels.to(logits.device), reduction="none")
-    owners = layout.slots.to(nll.device)
-    total = torch.zeros(slots, dtype=nll.dtype, device=nll.device).index_add(0, owners, nll * layout.weights.to(nll))
-    present = torch.zeros(slots, dtype=torch.bool, device=nll.device)
-    present[owners] = True
-    return torch.where(present, total, torch.nan)
+    total = torch.zeros(int(layout.slots.max()) + 1, dtype=nll.dtype, device=nll.device)
+    return total.index_add(0, layout.slots.to(nll.device), nll * layout.weights.to(nll))
 
 
 class _Optimiser:
