@@ -50,4 +50,5 @@ class _Only(nn.Module):
         tokens = self.tokens.to(x.device)
         some = self.module(x.flatten(0, -2)[tokens])
         everywhere = some.new_zeros(x.shape[:-1].numel(), some.shape[-1])
-        return everywhere.index_copy(0, tokens, some).view(*x.shape[:-1], -1)
+        filled: Tensor = everywhere.index_copy(0, tokens, some)
+        return filled.view(*x.shape[:-1], -1)

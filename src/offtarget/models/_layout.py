@@ -207,9 +207,8 @@ def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: boo
 
 def _read(sources: np.ndarray, slots: int, tokens: int) -> np.ndarray:
     """The tokens of each slot that are read, filled up with others to the same number, from flat indices; a slot has so many tokens."""
-    others = np.ones(slots * tokens, bool)
-    others[sources] = False
-    others = others.reshape(slots, tokens)
+    others = np.ones((slots, tokens), bool)
+    others.reshape(-1)[sources] = False
     most = tokens - int(others.sum(1).min())
     first = np.argsort(others, axis=1, kind="stable")[:, :most]
     return np.sort(first + np.arange(slots)[:, None] * tokens, axis=1).ravel()
