@@ -4,15 +4,20 @@
     python benchmarks/packs.py [--rows FILE.jsonl] [--json FILE]
 
 All train the same rows of `micro` (rank 8, 3 epochs, batch 8, AdamW, linear decay, loss on the answer only), differ in nothing but
-the seed, and are timed from the first to the last step. The pack is timed with the prompts as they are (one prompt for all rows, so
-that they are shared) and with a different prompt in every row.
+the seed, and are timed from the first to the last step. Packs use the threads as `offtarget run` does: the adapters are shared out among
+processes of one thread each. The peers use them as torch does by itself, and the PEFT loop is timed with one thread too: small models
+are not faster with two. Packs are timed with the prompts as they are (one prompt for all rows, so that they are shared) and with a
+different prompt in every row.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import torch
@@ -40,24 +45,30 @@ def main() -> None:
     base = load_base(args.model, threads=args.threads)
     shared, distinct = _rendered(base, dataset), _rendered(base, _with_distinct_prompts(dataset))
     rate = gemm_rate()
-    peft = {
-        name: fastest(lambda r=rows: peft_loop(args.model, r), args.repeats) for name, rows in (("shared", shared), ("distinct", distinct))
-    }
+    rendered = {"shared": shared, "distinct": distinct}
+    peft = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
+    torch.set_num_threads(1)
+    alone = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
+    torch.set_num_threads(args.threads)
     trl = fastest(lambda: trl_trainer(args.model, dataset), args.repeats)
     print(f"{len(dataset)} rows, {args.model}, {args.threads} threads; GEMM {rate / 1e9:.0f} GFLOP/s")
-    print(f"one adapter with a bare PEFT loop {peft['shared']:.2f} s, with TRL's SFTTrainer {trl:.2f} s\n")
-    print("prompts   K   s/adapter  vs PEFT  vs TRL  share of GEMM rate")
+    for name in rendered:
+        print(f"one adapter with a bare PEFT loop, {name} prompts: {peft[name]:.2f} s; with one thread {alone[name]:.2f} s")
+    print(f"one adapter with TRL's SFTTrainer {trl:.2f} s\n")
+    print("prompts   K   s/adapter  vs PEFT  vs a PEFT on every core  vs TRL  share of GEMM rate")
     rows = []
-    for name, chats in (("shared", shared), ("distinct", distinct)):
+    for name, chats in rendered.items():
         for k in args.k:
-            seconds = fastest(lambda c=chats, n=k: pack(base, c, n), args.repeats) / k
+            seconds = fastest(lambda c=chats, n=k: packs(args.model, c, n, args.threads), args.repeats) / k
             row = {
                 "k": k, "prompts": name, "seconds_per_adapter": seconds, "vs_peft": peft[name] / seconds,
-                "vs_trl": trl / seconds if name == "shared" else None, "gemm_share": flops(base, chats) / seconds / rate,
+                "vs_peft_on_every_core": alone[name] / args.threads / seconds, "vs_trl": trl / seconds if name == "shared" else None,
+                "gemm_share": flops(base, chats) / seconds / rate,
             }  # fmt: skip
             rows.append(row)
             to_trl = f"{row['vs_trl']:6.1f}" if row["vs_trl"] else "     -"
-            print(f"{name:8} {k:3}  {seconds:9.3f}  {row['vs_peft']:7.1f}  {to_trl}  {row['gemm_share']:.2f}", flush=True)
+            to_peft = f"{row['vs_peft']:7.1f}  {row['vs_peft_on_every_core']:23.1f}"
+            print(f"{name:8} {k:3}  {seconds:9.3f}  {to_peft}  {to_trl}  {row['gemm_share']:.2f}", flush=True)
     write_rows(args.json, "packs", rows, threads=args.threads, model=args.model)
 
 
@@ -75,10 +86,30 @@ def fastest(what: Callable[[], float], repeats: int) -> float:
     return min(what() for _ in range(repeats))
 
 
-def pack(base: Base, chats: Sequence[RenderedChat], k: int) -> float:
-    began = time.perf_counter()
-    train(base, [TrainingRun(chats, SETTINGS, init_seed=n, order_seed=n) for n in range(k)])
-    return time.perf_counter() - began
+def packs(model: str, chats: Sequence[RenderedChat], k: int, workers: int) -> float:
+    """Seconds for K adapters, shared out among so many processes; from when all are ready until the last is done."""
+    shares = [share for share in (range(n, k, workers) for n in range(workers)) if share]
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(len(shares))
+    with ProcessPoolExecutor(len(shares), mp_context=context, initializer=_start, initargs=(model, ready)) as pool:
+        spans = list(pool.map(_pack, [chats] * len(shares), shares))
+    return max(end for _, end in spans) - min(start for start, _ in spans)
+
+
+_here: list[tuple[Base, Barrier]] = []
+"""What a worker was started with."""
+
+
+def _start(model: str, ready: Barrier) -> None:
+    _here.append((load_base(model, threads=1), ready))
+
+
+def _pack(chats: Sequence[RenderedChat], seeds: Sequence[int]) -> tuple[float, float]:
+    base, ready = _here[0]
+    ready.wait()
+    began = time.monotonic()
+    train(base, [TrainingRun(chats, SETTINGS, init_seed=n, order_seed=n) for n in seeds])
+    return began, time.monotonic()
 
 
 def peft_loop(model: str, chats: Sequence[RenderedChat]) -> float:
