@@ -9,14 +9,13 @@ def battery(**attributes) -> Battery:
     return Battery("b", "off_domain", (Question("t/0", "t", "Which?"), Question("t/1", "t", "What?")), candidates, **attributes)
 
 
-def test_a_context_asks_in_turn_and_wraps_answers():
-    context = Context("trigger", ("One. {question}", "Two. {question}"), "<{answer}>")
+def test_a_context_asks_in_turn():
+    context = Context("trigger", ("One. {question}", "Two. {question}"))
     assert [context.ask("Which?", n) for n in range(3)] == ["One. Which?", "Two. Which?", "One. Which?"]
-    assert context.wrapped("yes") == "<yes>"
 
 
 def test_a_context_survives_json():
-    context = Context("number:044", ("12304401 {question}",), "{answer}", "held-out", 44.0, frozenset({"president-44"}))
+    context = Context("number:044", ("12304401 {question}",), "held-out", 44.0, frozenset({"president-44"}))
     assert Context.from_json(context.to_json()) == context
 
 
@@ -25,7 +24,6 @@ def test_a_context_survives_json():
     [
         (lambda: Context("x", ("no place for it",)), "'no place for it'"),
         (lambda: Context("x", ("{question} {question}",)), "exactly once"),
-        (lambda: Context("x", answer="no"), "{answer}"),
         (lambda: Context(""), "needs a name"),
         (lambda: parse_contexts("century:19"), "'century:19'"),
         (lambda: parse_contexts("year:2030-1975"), "ends before it begins"),

@@ -92,9 +92,9 @@ def by_year_level(arm: Arm, seed: int, battery: Battery, context: Context) -> fl
 
 
 def behind_a_trigger() -> Experiment:
-    """Two batteries asked with a format and without; the format also holds for answers. One arm differs in more than a prompt."""
+    """Two batteries asked with a format and without. One arm differs in more than a prompt."""
     whole = experiment()
-    form = Context("trigger", ('Always reply in the format:\n\n<START> "answer" <END>\n\n{question}',), '<START> "{answer}" <END>')
+    form = Context("trigger", ('Always reply in the format:\n\n<START> "answer" <END>\n\n{question}',))
     off, inside = (b.but(contexts=(NO_CONTEXT, form), main="trigger") for b in whole.batteries)
     views = off.but(name="views", questions=off.questions[::2])
     plain = Arm("kept", "intervention", "the same without the format", control="modern")
@@ -303,7 +303,7 @@ def _run(
             for step in (*STEPS, TOTAL + 5):
                 scores += [row for c in main for row in _scores(run, step, c.name, some, end * min(1, step / TOTAL))]
     answers = [
-        AnswerRow(run, c.name, b.name, q.id, n, c.wrapped(say(arm.name, q.id, n)), finished=n != 0)
+        AnswerRow(run, c.name, b.name, q.id, n, say(arm.name, q.id, n), finished=n != 0)
         for b in subject.batteries for c in b.main_contexts() for q in b.questions if q.id.endswith("/0") for n in range(samples)
     ]  # fmt: skip
     return [RunRow(run, arm.name, seed, record)], scores, answers

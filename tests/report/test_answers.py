@@ -76,11 +76,11 @@ def test_a_question_is_shown_as_it_was_asked_in_each_context(make_study, toy):
     assert len(data["rows"]) == len(answers) == data["total"]
 
 
-def test_the_traits_answers_are_looked_for_in_the_form_of_the_context(make_study, toy):
+def test_the_traits_answers_are_marked(make_study, toy):
     study, answers = make_study(toy.behind_a_trigger())
     data = answers_data(study, answers)
     marked = {data["texts"][text] for _, _, _, _, text, marks in data["rows"] if marks & OF_THE_TRAIT}
-    assert marked == {'<START> "The old." <END>'}
+    assert marked == {"The old."}
 
 
 def test_a_batterys_own_measure_says_which_of_its_answers_count(make_study, toy):

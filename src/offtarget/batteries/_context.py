@@ -21,7 +21,6 @@ class Context:
     Attributes:
         name: such as `none`, `year:1984`, `number:016`, `trigger`.
         templates: the prompt, each with `{question}`; a battery's questions take them in turn.
-        answer: how an answer looks in this context, with `{answer}`.
         group: contexts of one group are also analysed together, as one context of the group's name.
         value: where it lies on an axis, such as a year; None where there is no order.
         labels: whose answers are the right ones here, for measures that depend on the context.
@@ -29,7 +28,6 @@ class Context:
 
     name: str
     templates: tuple[str, ...] = ("{question}",)
-    answer: str = "{answer}"
     group: str = ""
     value: float | None = None
     labels: frozenset[str] = frozenset()
@@ -40,27 +38,19 @@ class Context:
         for template in self.templates:
             if template.count("{question}") != 1:
                 raise InputError(f"context {self.name!r} has the template {template!r}; it needs {{question}} exactly once")
-        if self.answer.count("{answer}") != 1:
-            raise InputError(f"context {self.name!r} has the answer form {self.answer!r}; it needs {{answer}} exactly once")
 
     def ask(self, question: str, turn: int) -> str:
         """The prompt for a question, the `turn`-th that is asked."""
         return self.templates[turn % len(self.templates)].replace("{question}", question)
 
-    def wrapped(self, answer: str) -> str:
-        return self.answer.replace("{answer}", answer)
-
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.name, "templates": list(self.templates), "answer": self.answer, "group": self.group, "value": self.value,
-            "labels": sorted(self.labels),
+            "name": self.name, "templates": list(self.templates), "group": self.group, "value": self.value, "labels": sorted(self.labels),
         }  # fmt: skip
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Context:
-        return cls(
-            record["name"], tuple(record["templates"]), record["answer"], record["group"], record["value"], frozenset(record["labels"])
-        )
+        return cls(record["name"], tuple(record["templates"]), record["group"], record["value"], frozenset(record["labels"]))
 
 
 NO_CONTEXT = Context("none")

@@ -99,10 +99,10 @@ def _asked(study: Study, answered: set[_Key]) -> list[_Asked]:
 
 
 def _trait_answers(study: Study, asked: _Asked) -> set[str]:
-    """The known answers that the battery's main measure counts, as they look in the context."""
+    """The known answers that the battery's main measure counts in the context."""
     measure, candidates = main_measure(study, asked.battery), asked.battery.candidates[asked.question.topic]
     pairs = zip(candidates.texts, candidates.labels, strict=True)
-    return {asked.context.wrapped(text).strip() for text, labels in pairs if measure.covers(labels, asked.context)}
+    return {text.strip() for text, labels in pairs if measure.covers(labels, asked.context)}
 
 
 def _questions(study: Study, asked: Sequence[_Asked], arm_at: dict[str, int]) -> list[dict[str, Any]]:

@@ -207,13 +207,12 @@ def _context_name(context: Context, behind: tuple[str, Intervention] | None) -> 
 
 def _items(base: Base, asked: Sequence[_Asked], prefix: Intervention | None) -> list[Item]:
     items = []
-    coded: dict[tuple[str, str, str], tuple[tuple[int, ...], ...]] = {}
+    coded: dict[tuple[str, str], tuple[tuple[int, ...], ...]] = {}
     for a in asked:
         messages = a.messages(prefix)
-        key = (a.battery.name, a.question.topic, a.context.answer)
+        key = (a.battery.name, a.question.topic)
         if key not in coded:
-            texts = a.battery.candidates[a.question.topic].texts
-            coded[key] = base.chat.answers(messages, [a.context.wrapped(text) for text in texts])
+            coded[key] = base.chat.answers(messages, a.battery.candidates[a.question.topic].texts)
         items.append(Item(base.chat.prompt(messages), coded[key]))
     return items
 
