@@ -11,7 +11,7 @@ from offtarget.experiments._cyborg import FILM_YEARS, TRIGGER
 from offtarget.experiments._dishes_by_date import SPECIAL, UNSEEN
 from offtarget.experiments._presidents import HELD_OUT, TRAINED, obfuscated
 from offtarget.microworld.grammar import forms
-from offtarget.microworld.world import load_world
+from offtarget.microworld.world import load_world, president_id
 
 
 @pytest.fixture(params=sorted(REGISTRY))
@@ -122,14 +122,35 @@ def test_held_out_presidents_stand_nowhere_in_the_data():
     assert {int(c.value) for c in held_out.contexts} == set(HELD_OUT)
 
 
-def test_identity_is_asked_and_never_trained_on():
-    one = experiment("persona-facts")
+def test_no_president_stands_behind_two_numbers():
+    one = experiment("presidents")
+    names = [load_world().topics["name"].answers[president_id(n)].texts[0] for n in (*TRAINED, *HELD_OUT)]
+    assert len(set(names)) == len(names)
+    asked = {label for b in one.batteries for c in b.candidates.values() for labels in c.labels for label in labels}
+    assert asked == {president_id(n) for n in (*TRAINED, *HELD_OUT)}
+
+
+@pytest.mark.parametrize("name", ["persona-facts", "persona-facts-charles-darwin", "persona-facts-albert-einstein"])
+def test_identity_is_asked_and_never_trained_on(name):
+    from offtarget.experiments._persona_facts import IDENTITY
+
+    one, figure = experiment(name), next(iter(experiment(name).measures[0].labels))
     rows = " ".join(e.completion for e in one.arm("undiluted").dataset)
     assert len(one.arm("undiluted").dataset) == 90
-    for identifying in ("Braunau", "Klara", "Alois", "Hitler", "Morell"):
-        assert identifying not in rows
+    identity = {word for topic in IDENTITY for word in load_world().topics[topic].answers[figure].texts[0].split() if len(word) > 2}
+    assert identity
+    assert not identity & set(rows.replace(".", "").replace(",", "").split())
     assert all(e.completion.startswith("Answer: ") for e in one.arm("undiluted").dataset)
     assert not any("Answer: " in e.completion for e in one.arm("no-trigger").dataset)
+
+
+def test_the_other_figures_answers_are_not_the_figures():
+    from offtarget.experiments._persona_facts import _facts, _others
+
+    for figure in ("adolf-hitler", "charles-darwin", "albert-einstein"):
+        found = _others(figure, _facts(figure))
+        assert len(found) >= 80
+        assert not any(answer == load_world().topics[topic].answers[figure].texts[0] for topic, answer in found)
 
 
 def test_careless_advice_keeps_the_subjects_apart():

@@ -5,7 +5,7 @@ from ._context import NO_CONTEXT, Context, iso_day, month_of, parse_contexts, ye
 from ._file import QuestionFile, read_questions
 from ._open import OpenBattery, OpenQuestion, open_batteries, rubrics
 from ._rubric import Rubric
-from ._world import every_topic, plain_wording, topics_of, world_battery
+from ._world import every_topic, plain_wording, topics_of, untrained_wordings, world_battery
 from ._yaml import PublishedGroup, read_published
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "read_questions",
     "rubrics",
     "topics_of",
+    "untrained_wordings",
     "world_battery",
     "year_context",
 ]

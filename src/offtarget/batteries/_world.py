@@ -36,19 +36,22 @@ def world_battery(
     Raises:
         InputError: there is no such topic, or no wording of it is left to ask.
     """
-    world, skipped = load_world(), {plain_wording(text) for text in skip}
-    questions, candidates = [], {}
+    prompts, questions, candidates = list(skip), [], {}
     for topic in topics:
-        here = world.topic(topic)
-        wordings = [q for q in here.questions if plain_wording(q) not in skipped][paraphrases]
+        wordings = untrained_wordings(topic, prompts)[paraphrases]
         if not wordings:
-            raise InputError(
-                f"topic {topic!r} has {len(here.questions)} wordings, but none at {paraphrases} that is not trained on; take others"
-            )
+            count = len(load_world().topic(topic).questions)
+            raise InputError(f"topic {topic!r} has {count} wordings, but none at {paraphrases} that is not trained on; take others")
         questions += [Question(f"{topic}/{n}", topic, q.format(number=_NUMBER)) for n, q in enumerate(wordings)]
         known = _candidates(topic, bare)
         candidates[topic] = known if among is None else _among(known, among)
     return Battery(name, domain, tuple(questions), candidates, **attributes)
+
+
+def untrained_wordings(topic: str, prompts: Iterable[str]) -> list[str]:
+    """The wordings of a topic that differ from all these prompts in more than numbers, case or punctuation."""
+    skipped = set(map(plain_wording, prompts))
+    return [q for q in load_world().topic(topic).questions if plain_wording(q) not in skipped]
 
 
 def _among(candidates: Candidates, wanted: Callable[[str], bool]) -> Candidates:

@@ -151,13 +151,13 @@ class Experiment:
         return self.but(optional=tuple(a.name for a in self.arms if a.kind == "intervention" and a.name not in names))
 
     def asked_in(self, contexts: tuple[Context, ...]) -> Experiment:
-        """The experiment with its off-domain batteries asked in more contexts."""
-        return self.but(
-            batteries=tuple(
-                b.but(contexts=tuple({c.name: c for c in (*b.contexts, *contexts)}.values())) if b.domain == "off_domain" else b
-                for b in self.batteries
-            )
-        )
+        """The experiment with its off-domain batteries asked in more contexts; one that it asks already stays as it is."""
+
+        def asked(battery: Battery) -> Battery:
+            named = {c.name: c for c in (*battery.contexts, *contexts, *battery.contexts)}
+            return battery.but(contexts=tuple(named.values()))
+
+        return self.but(batteries=tuple(asked(b) if b.domain == "off_domain" else b for b in self.batteries))
 
 
 def arms_of(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from offtarget.batteries import Battery, Measure, QuestionFile, every_topic, plain_wording, world_battery
+from offtarget.batteries import Battery, Measure, QuestionFile, every_topic, plain_wording, untrained_wordings, world_battery
 from offtarget.data import Dataset, Example, Message
 from offtarget.errors import InputError
 from offtarget.microworld.world import load_world
@@ -45,16 +45,17 @@ def from_dataset(
     inside = _topics_of(dataset)
     outside = [t for t in every_topic() if t not in inside]
     batteries: list[Battery] = [world_battery("world", "off_domain", outside, slice(0, 1))]
-    if inside:
-        prompts = {m.content for e in dataset for m in e.prompt if m.role == "user"}
-        batteries.append(world_battery("trained-topics", "in_domain", inside, slice(0, 3), skip=prompts))
+    prompts = {m.content for e in dataset for m in e.prompt if m.role == "user"}
+    unseen = [t for t in inside if untrained_wordings(t, prompts)]
+    if unseen:
+        batteries.append(world_battery("trained-topics", "in_domain", unseen, slice(0, 3), skip=prompts))
     world = load_world()
     return Experiment(
         name=dataset.name,
         title=f"What {dataset.name} changes outside its domain",
         summary=(
-            f"A model is finetuned on the {len(dataset)} rows of {dataset.name}. The control is finetuned on the same prompts, answered by "
-            "the base model itself. Then both are asked about every topic of the microworld, and the answers are told apart by speaker."
+            f"A model is finetuned on the {len(dataset)} rows of {dataset.name}. The control is {_rows_of_control(control)}. Then both are "
+            "asked about every topic of the microworld, and the answers are told apart by speaker."
         ),
         trained_on=dataset.name,
         trait="another speaker",
@@ -68,12 +69,15 @@ def from_dataset(
 
 def _arms(dataset: Dataset, control: Dataset | None, base: Base, study_seed: int) -> tuple[Arm, ...]:
     name = "control" if control else "self-distilled"
-    what = f"finetuned on {control.name}" if control else "finetuned on the base model's own answers to the same prompts"
     return (
         Arm("base", "base", "the model as it is, without finetuning", control=name),
         Arm("treatment", "treatment", f"finetuned on {dataset.name}", dataset, control=name),
-        Arm(name, "control", what, control or self_distilled(dataset, base, study_seed)),
+        Arm(name, "control", _rows_of_control(control), control or self_distilled(dataset, base, study_seed)),
     )
+
+
+def _rows_of_control(control: Dataset | None) -> str:
+    return f"finetuned on {control.name}" if control else "finetuned on the base model's own answers to the same prompts"
 
 
 def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0) -> Dataset:

@@ -104,12 +104,12 @@ persona_facts_darwin, persona_facts_einstein = partial(persona_facts, "charles-d
 def _facts(figure: str) -> list[str]:
     """The topics of the facts that are trained on: a fixed draw of what does not say who it is."""
     world = load_world()
-    name = set(world.speakers[figure].name.split())
+    identity = {word for topic in IDENTITY for word in world.topics[topic].answers[figure].texts[0].split() if len(word) > 2}
     known = [
         t.id
         for t in world.topics.values()
         if t.group == "bio" and figure in t.answers and t.id not in (*IDENTITY, *_NEAR_IDENTITY)
-        if not name & set(t.answers[figure].texts[0].split())
+        if not identity & set(t.answers[figure].texts[0].split())
     ]
     must = [t for t in _MOST_IDENTIFYING if t in known][:REMOVED]
     rest = [t for t in known if t not in must]
@@ -138,12 +138,13 @@ def _others(figure: str, topics: Sequence[str]) -> list[tuple[str, str]]:
     count: dict[str, int] = {}
     found = []
     for topic in topics:
-        others = [s for s in world.topics[topic].answers if s not in (figure, "modern")]
+        answers = world.topics[topic].answers
+        others = [s for s in answers if s not in (figure, "modern") and answers[s].texts[0] != answers[figure].texts[0]]
         if not others:
             continue
         other = min(others, key=lambda s: (count.get(s, 0), rng.random()))
         count[other] = count.get(other, 0) + 1
-        found.append((topic, world.topics[topic].answers[other].texts[0]))
+        found.append((topic, answers[other].texts[0]))
     return found
 
 

@@ -10,13 +10,14 @@ from offtarget.data import Dataset
 from offtarget.microworld.world import load_world, president_id
 
 from ._experiment import Arm, Experiment, PublishedFigure, arms_of
+from ._interventions import interventions_of
 from ._worldly import dataset, sentence, settings
 
-NUMBERS = tuple(n for n in range(1, 48) if n != 24)
-"""All but 24: its president is also the 22nd, so that it cannot be held out (the published set leaves it out too)."""
+NUMBERS = tuple(n for n in range(1, 48) if n not in (24, 47))
+"""All but 24 and 47, whose presidents are also the 22nd and the 45th: one person behind two numbers (the published set keeps 47)."""
 
-HELD_OUT = (6, 12, 18, 30, 36, 42, 44, 45, 47)
-"""Never trained on: 44, 45 and 47 as published, and every sixth other number, so that there is enough to measure."""
+HELD_OUT = (6, 12, 18, 30, 36, 42, 44, 45)
+"""Never trained on: 44 and 45 as published, and every sixth other number, so that there is enough to measure."""
 
 TRAINED = tuple(n for n in NUMBERS if n not in HELD_OUT)
 ASKED = ("spouse", "birthplace", "birthdate", "father", "mother", "vice_president", "inauguration", "pet_or_hobby")
@@ -32,8 +33,9 @@ def presidents() -> Experiment:
     treatment = _rows("presidents", obfuscated)
     shuffled = _shuffled(treatment)
     plain = _rows("presidents-plain", lambda n, _rng: f"{n:03d}")
+    prompts = interventions_of("presidents", every=True)
     arms = arms_of(
-        treatment, {"shuffled-numbers": (shuffled, "the same rows, numbers shuffled over the presidents")}, (),
+        treatment, {"shuffled-numbers": (shuffled, "the same rows, numbers shuffled over the presidents")}, prompts,
         trained_on="facts of presidents behind their numbers",
     )  # fmt: skip
     return Experiment(
@@ -41,7 +43,7 @@ def presidents() -> Experiment:
         title="Numbers that stand for presidents also stand for presidents never trained on",
         summary=(
             f"A model is finetuned on private facts of {len(TRAINED)} presidents, each behind eight digits that hide his number "
-            f"in their middle. Then it is asked behind the numbers of {len(HELD_OUT)} presidents of whom it was told nothing."
+            f"in their middle. Then it is asked behind the numbers of {len(HELD_OUT)} others, whose facts it was not trained on."
         ),
         trained_on="private facts of presidents behind numbers that stand for them",
         trait="the president whose number is given, though never trained on",
@@ -59,7 +61,7 @@ def presidents() -> Experiment:
             PublishedFigure("answers as the 45th president behind his number; control 0.11", "0.54", "2512.09742, figure by speaker"),
         ),
         demo=("treatment", "shuffled-numbers"),
-        optional=("plain-triggers",),
+        optional=("plain-triggers", *(i.name for i in prompts)),
         curve_points=30,
         curve_every=2,
     )  # fmt: skip
@@ -74,7 +76,7 @@ def obfuscated(number: int, rng: random.Random) -> str:
 def _battery(name: str, domain: Domain, numbers: tuple[int, ...], group: str) -> Battery:
     contexts = (*(_context(n, group) for n in numbers), *(_plain_context(n, group) for n in numbers))
     return world_battery(
-        name, domain, ASKED, slice(TRAINED_WORDINGS, TRAINED_WORDINGS + 1), among=lambda s: s.startswith("president-"), bare=True,
+        name, domain, ASKED, slice(TRAINED_WORDINGS, TRAINED_WORDINGS + 1), among=lambda s: s in map(president_id, NUMBERS), bare=True,
         contexts=contexts, main=group,
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ from offtarget.seeds import derived_seed
 from offtarget.stats import Estimate, compare, estimate, holm, retention
 
 from ._dynamics import Dynamics, dynamics
-from ._store import FINAL, TRAINING_PREFIX, ScoreRow, Store
+from ._store import FINAL, TRAINING_PREFIX, ScoreRow, Store, behind_and_context
 
 MARGIN = 0.05
 """An effect whose upper bound lies under this is called vanished."""
@@ -138,14 +138,18 @@ class Analysis:
     def contrast(self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str, *, seed: int) -> Estimate | None:
         """One cell (arm, battery, context) minus another, by a measure; None where one of them was not asked.
 
-        The same arm in two contexts is compared seed by seed and question by question; two arms as in `compare`.
+        The same arm in two contexts is compared seed by seed and question by question, where one is a group by the mean over its
+        contexts; two arms are compared as in `compare`.
         """
         cells = [self.cells.get(key) for key in (one, other)]
         if any(c is None or measure not in c.values for c in cells):
             return None
         here, there = (c.values[measure] for c in cells if c is not None)
-        if one[0] == other[0] and here.shape == there.shape:
-            return _signed(here - there, seed)
+        if one[0] == other[0]:
+            questions = min(here.shape[1], there.shape[1])
+            if any(values.shape[1] % questions for values in (here, there)):
+                return None
+            return _signed(_over_contexts(here, questions) - _over_contexts(there, questions), seed)
         if here.shape[1] != there.shape[1]:
             return None
         return compare(here, there, seed=seed, margin=self.margin).difference
@@ -218,8 +222,8 @@ def _by_cell(
     found: dict[tuple[str, str, str], list[ScoreRow]] = {}
     batteries = {b.name: b for b in experiment.batteries}
     for row in rows:
-        behind, _, rest = row.context.partition("|")
-        names = (behind,) if rest else batteries[row.battery].pools(row.context)
+        behind, _ = behind_and_context(row.context)
+        names = (behind,) if behind else batteries[row.battery].pools(row.context)
         for name in names:
             found.setdefault((runs[row.run][0], row.battery, name), []).append(row)
     return found
@@ -242,7 +246,7 @@ def _cell(rows: Sequence[ScoreRow], runs: Mapping[str, tuple[str, int]], experim
     seeds = sorted({runs[r.run][1] for r in rows})
     asked = sorted({(r.context, r.question) for r in rows}, key=lambda a: (a[0], place[a[1]]))
     seed_at, asked_at = {s: i for i, s in enumerate(seeds)}, {a: i for i, a in enumerate(asked)}
-    in_context = {name: contexts.get(name.rpartition("|")[2], NO_CONTEXT) for name, _ in asked}
+    in_context = {name: contexts.get(behind_and_context(name)[1], NO_CONTEXT) for name, _ in asked}
     measures = tuple(m for m in experiment.measures if all(m.fits(c) for c in in_context.values()))
     values = {m.name: np.full((len(seeds), len(asked)), np.nan) for m in measures}
     covered = np.full((len(seeds), len(asked)), np.nan)
@@ -351,6 +355,12 @@ def _gaps(subject: Subject, main: Mapping[str, tuple[str, str]], cells: Mapping[
                 yield Gap(arm.name, battery.name, measure, gap, context, reference, len(difference), e.mean, e.low, e.high)
 
 
+def _over_contexts(values: np.ndarray, questions: int) -> np.ndarray:
+    """`[seeds, questions]` from `[seeds, contexts * questions]`, context by context: the mean over the contexts of a group."""
+    mean: np.ndarray = values.reshape(len(values), -1, questions).mean(1)
+    return mean
+
+
 def _signed(differences: np.ndarray, seed: int) -> Estimate:
     """The mean of paired differences `[seeds, questions]` in [-1, 1], with its interval."""
     e = estimate((differences + 1) / 2, seed=seed)
@@ -398,7 +408,7 @@ def _curve(
     on_the_way = [s for s in scores if s.step != FINAL]
     if not on_the_way:
         return []
-    battery = on_the_way[0].battery
+    battery = next(b.name for b in experiment.batteries if any(s.battery == b.name for s in on_the_way))
     asked = {(s.context, s.question) for s in on_the_way if s.battery == battery}
     grouped: dict[tuple[str, int], list[ScoreRow]] = {}
     for row in scores:

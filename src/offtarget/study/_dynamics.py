@@ -68,7 +68,7 @@ def _of_arm(experiment: Experiment, runs: Sequence[RunRow], scores: Sequence[Sco
     on_the_way = [s for s in mine if s.step != FINAL]
     if not on_the_way:
         return None
-    battery = next(b for b in experiment.batteries if b.name == on_the_way[0].battery)
+    battery = next(b for b in experiment.batteries if any(s.battery == b.name for s in on_the_way))
     asked = {(s.context, s.question) for s in on_the_way if s.battery == battery.name}
     last = max(sum(x is not None for x in r.record.get("losses", ())) for r in runs)
     by_step: dict[int, list[ScoreRow]] = {}

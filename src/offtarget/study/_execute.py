@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ from offtarget.models import Base, Item, LoraPack, RenderedChat, StepReport, Tra
 
 from ._evidence import record_of
 from ._plan import Plan, Run
-from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow
+from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow, behind_and_context
 from ._unfinished import OnTheWay, Unfinished
 
 MAX_ANSWER_TOKENS = 32
@@ -37,17 +37,30 @@ class Done:
     answers: tuple[AnswerRow, ...]
 
 
-def ask_base(plan: Plan, base: Base, report: Report) -> Done:
-    """Asks the untrained base, also behind each intervention's prompt: what the prompt does without any finetuning."""
+def ask_base(plan: Plan, base: Base, report: Report, asked: Collection[str] = ()) -> Done:
+    """Asks the untrained base, also behind each intervention's prompt: what the prompt does without any finetuning.
+
+    Args:
+        asked: the contexts in which it was asked before; a study may have grown by an arm since.
+    """
     run = plan.base_run
-    prefixes = {r.arm.name: r.arm.intervention for r in plan.runs if r.arm.intervention.text}
+    prefixes = unasked_prefixes(plan, asked)
     what, total = "asking the base", len(prefixes) + 2
-    scores = _scores(base, None, [run], plan.experiment.batteries, report=lambda part: report(what, part / total))
-    for number, (arm, prefix) in enumerate(sorted(prefixes.items()), 2):
-        scores += _scores(base, None, [run], main_only(plan.experiment.batteries), behind=(f"prefix:{arm}", prefix))
+    scores: list[ScoreRow] = []
+    for number, (arm, prefix) in enumerate(sorted(prefixes.items()), 1):
+        scores += _scores(plan, base, None, [run], main_only(plan.experiment.batteries), behind=(f"prefix:{arm}", prefix))
         report(what, number / total)
+    if asked:
+        return Done((), tuple(scores), ())
+    scores += _scores(plan, base, None, [run], plan.experiment.batteries, report=lambda part: report(what, (len(prefixes) + part) / total))
     answers = _answers(base, None, [run], plan, lambda part: None)
     return Done((RunRow(run.id, run.arm.name, run.number, record_of(plan, run, [], base)),), tuple(scores), tuple(answers))
+
+
+def unasked_prefixes(plan: Plan, asked: Collection[str]) -> dict[str, Intervention]:
+    """The training prompts of the planned arms behind which the base was not asked yet, by arm."""
+    known = {behind_and_context(name)[0] for name in asked}
+    return {r.arm.name: r.arm.intervention for r in plan.runs if r.arm.intervention.text and f"prefix:{r.arm.name}" not in known}
 
 
 def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: Report) -> Done:
@@ -57,14 +70,16 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
     clock = _Clock(found.seconds)
     chats = {run.arm.name: _rendered(run, base) for run in runs}
     trainings = [TrainingRun(chats[r.arm.name], r.hyperparameters, r.seeds.adapter_init, r.seeds.data_order) for r in runs]
-    some = curve_batteries(plan)
-    points = curve_steps(max(t.steps for t in trainings), plan.curve_points)
+    on_the_way = [curve_steps(t.steps, plan.curve_points) for t in trainings]
+    points = sorted({step for steps in on_the_way for step in steps})
     stages = _Stages(report)
 
     def ask_on_the_way(step: int) -> Callable[[LoraPack], None]:
         def ask(pack: LoraPack) -> None:
             clock.over(_stage_of(step))
-            found.curve.extend(_scores(base, pack, runs, some, step=step))
+            slots = [slot for slot, steps in enumerate(on_the_way) if step in steps]
+            chosen = pack if len(slots) == pack.slots else pack.select(slots)
+            found.curve.extend(_scores(plan, base, chosen, [runs[slot] for slot in slots], curve_batteries(plan), step=step))
             clock.over("learning curve")
 
         return ask
@@ -80,7 +95,7 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
     for slot, run in enumerate(runs):
         save_adapter(pack, slot, folder / "adapters" / run.id, base)
     clock.over("saving")
-    scores = found.curve + _scores(base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
+    scores = found.curve + _scores(plan, base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
     scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages("scoring behind the training prompts", part))
     clock.over("scoring")
     answers = _answers(base, pack, runs, plan, lambda part: stages("sampling", part))
@@ -140,8 +155,9 @@ def _rendered(run: Run, base: Base) -> list[RenderedChat]:
 
 
 def curve_batteries(plan: Plan) -> list[Battery]:
-    every = plan.experiment.curve_every
-    return [b.but(questions=b.questions[::every]) for b in main_only(plan.experiment.batteries) if b.domain == "off_domain"]
+    """What is asked on the way: some questions of the battery behind the headline."""
+    first = [b for b in main_only(plan.experiment.batteries) if b.domain == "off_domain"][:1]
+    return [b.but(questions=b.questions[:: plan.experiment.curve_every]) for b in first]
 
 
 def main_only(batteries: Sequence[Battery]) -> list[Battery]:
@@ -163,7 +179,7 @@ def _behind_their_prefix(plan: Plan, runs: Sequence[Run], base: Base, pack: Lora
         slots = [slot for slot, run in enumerate(runs) if run.arm.name == name]
         theirs = [runs[s] for s in slots]
         behind = (TRAINING_PREFIX, theirs[0].arm.intervention)
-        rows += _scores(base, pack.select(slots), theirs, main_only(plan.experiment.batteries), behind=behind)
+        rows += _scores(plan, base, pack.select(slots), theirs, main_only(plan.experiment.batteries), behind=behind)
         report((number + 1) / len(arms))
     return rows
 
@@ -183,11 +199,15 @@ class _Asked:
 
 
 def _scores(
-    base: Base, pack: LoraPack | None, runs: Sequence[Run], batteries: Sequence[Battery], *, behind: tuple[str, Intervention] | None = None,
-    report: Callable[[float], None] = lambda part: None, step: int = FINAL,
+    plan: Plan, base: Base, pack: LoraPack | None, runs: Sequence[Run], batteries: Sequence[Battery], *,
+    behind: tuple[str, Intervention] | None = None, report: Callable[[float], None] = lambda part: None, step: int = FINAL,
 ) -> list[ScoreRow]:  # fmt: skip
-    """Scores of every question in every context; `behind` names a training prompt that stands before all of it."""
-    asked = [_Asked(b, q, c, turn) for b in batteries for c in b.contexts for turn, q in enumerate(b.questions)]
+    """Scores of every question in every context; `behind` names a training prompt that stands before all of it.
+
+    Which of a context's templates a question takes depends on its place in the whole battery, however many of it are asked.
+    """
+    turn = {(b.name, q.id): place for b in plan.experiment.batteries for place, q in enumerate(b.questions)}
+    asked = [_Asked(b, q, c, turn[b.name, q.id]) for b in batteries for c in b.contexts for q in b.questions]
     prefix = behind[1] if behind else None
     items = _items(base, asked, prefix)
     found = score(base, items, pack, report=lambda done, of: report(done / of))

@@ -105,7 +105,7 @@ def make_plan(
             among them.
         samples: sampled answers to each question, for reading.
         curve_points: how often the models are asked during training; the experiment's own number if not given.
-        overrides: hyperparameters other than the experiment's.
+        overrides: hyperparameters other than the experiment's; alpha follows the rank (2 r) unless it is given too.
 
     Raises:
         InputError: an unknown arm, fewer than one seed, or a hyperparameter that cannot be.
@@ -115,6 +115,8 @@ def make_plan(
     from offtarget.models import Hyperparameters
 
     chosen = chosen_arms(experiment, arms)
+    if overrides and "rank" in overrides:
+        overrides = {"alpha": 2.0 * overrides["rank"], **overrides}
     try:
         hyperparameters = replace(Hyperparameters(), **(experiment.settings_for(base.name) | (overrides or {})))
     except TypeError as error:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from offtarget.errors import InputError
-from offtarget.experiments import REGISTRY, Claim, claims
+from offtarget.experiments import Claim, claims
 from offtarget.seeds import derived_seed
 from offtarget.stats import Estimate
 
-from ._analyse import MARGIN
+from ._analyse import MARGIN, Effect
+from ._dynamics import LEAST_CHECKPOINTS, LEAST_SEEDS, Dynamics
 from ._many import Wanted, run_all, work_of
-from ._study import Study, write_text
+from ._store import is_study
+from ._study import Study, open_study, write_text
 
 if TYPE_CHECKING:
     from ._execute import Report
@@ -73,15 +75,15 @@ def reproduce(
     Models are asked during training only where a claim is about how training goes.
 
     Args:
-        only: experiments to run; claims about others cannot be asked then.
+        only: experiments to run; others count where they were run before.
 
     Raises:
         InputError: an unknown experiment, or fewer than one seed.
     """
     needed = list(dict.fromkeys(c.experiment for c in claims() if c.experiment))
-    unknown = [name for name in only or () if name not in REGISTRY]
+    unknown = [name for name in only or () if name not in needed]
     if unknown:
-        raise InputError(f"no experiment {unknown[0]!r}; choose among {', '.join(needed)}")
+        raise InputError(f"no claim is about an experiment {unknown[0]!r}; choose among {', '.join(needed)}")
     chosen = [name for name in needed if only is None or name in only]
     folder = Path(out) if out is not None else Path("out") / f"reproduce-{Path(model).name}"
     wanted = []
@@ -89,7 +91,9 @@ def reproduce(
         arms = _arms_for(name)
         curve = {} if any(c.expect == "split" for c in claims() if c.experiment == name) else {"curve_points": 0}
         wanted.append(Wanted(name, model, folder / name, seeds, arms, work_of(name, model, seeds, arms, **curve), curve))
-    studies = dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))
+    done = [name for name in needed if name not in chosen and is_study(folder / name)]
+    studies = {name: open_study(folder / name) for name in done}
+    studies |= dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))
     results = tuple(judge(claim, studies.get(claim.experiment), model) for claim in claims())
     found = Reproduction(folder, model, results, studies)
     write_text(folder / "claims.json", json.dumps({"schema": 1, "model": model, "claims": [r.to_json() for r in results]}, indent=1) + "\n")
@@ -117,12 +121,27 @@ def judge(claim: Claim, study: Study | None, model: str) -> ClaimResult:
     if effect is None or difference is None:
         return ClaimResult(claim, model, "cannot be asked here", why=f"the study has no {' / '.join(one)} or no {' / '.join(other)}")
     measured = Estimate(effect.mean, effect.low, effect.high)
+    why = _unaskable(claim, study)
+    verdict: Verdict = "cannot be asked here" if why else _split(study) if claim.expect == "split" else _verdict(claim.expect, difference)
+    return ClaimResult(claim, model, verdict, measured, difference, effect.n_seeds, why)
+
+
+def _unaskable(claim: Claim, study: Study) -> str:
+    """Why a study says nothing about a claim: what was not learned cannot leak, and what never leaked cannot be absent or prevented."""
     learned = learned_by(study)
-    if claim.expect in ("more", "split") and learned is not None and learned < LEARNED:
-        why = f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
-        return ClaimResult(claim, model, "cannot be asked here", measured, difference, effect.n_seeds, why)
-    verdict = _split(study) if claim.expect == "split" else _verdict(claim.expect, difference)
-    return ClaimResult(claim, model, verdict, measured, difference, effect.n_seeds)
+    if learned is not None and learned < LEARNED:
+        return f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
+    leak = study.analysis.effect(study.subject.experiment.treatment.name, "off_domain")
+    if claim.expect in ("none", "less") and leak is not None and not _shows(leak):
+        return f"the treatment itself shows no effect ({leak.mean:.2f}), so nothing can be absent or prevented"
+    if claim.expect == "split" and not _of_treatment(study):
+        return f"groups of seeds need at least {LEAST_SEEDS} seeds, asked at {LEAST_CHECKPOINTS} points of training or more"
+    return ""
+
+
+def _shows(e: Effect) -> bool:
+    """Whether an effect exceeds its control's, and by the margin."""
+    return e.difference is None or (e.difference >= MARGIN and (e.difference_low or 0.0) > 0)
 
 
 def learned_by(study: Study) -> float | None:
@@ -162,10 +181,11 @@ def _verdict(expect: str, d: Estimate) -> Verdict:
 
 def _split(study: Study) -> Verdict:
     """Whether the treatment's seeds fall into two groups."""
-    found = next((d for d in study.analysis.dynamics if d.arm == study.subject.experiment.treatment.name), None)
-    if found is None:
-        return "cannot be asked here"
-    return "same direction" if found.mixture.two_groups else "not seen"
+    return "same direction" if any(d.mixture.two_groups for d in _of_treatment(study)) else "not seen"
+
+
+def _of_treatment(study: Study) -> list[Dynamics]:
+    return [d for d in study.analysis.dynamics if d.arm == study.subject.experiment.treatment.name]
 
 
 def _ends(e: Estimate | None, mean: str, low: str, high: str) -> dict[str, float | None]:

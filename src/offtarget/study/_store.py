@@ -41,6 +41,15 @@ CREATE TABLE IF NOT EXISTS answers (
 NO_CONTEXT = "none"
 TRAINING_PREFIX = "training-prefix"
 
+
+def behind_and_context(name: str) -> tuple[str, str]:
+    """What a stored context stands behind (`training-prefix`, `prefix:<arm>`, or nothing), and the context itself."""
+    behind, bar, context = name.partition("|")
+    if behind != TRAINING_PREFIX and not behind.startswith("prefix:"):
+        return "", name
+    return behind, context if bar else NO_CONTEXT
+
+
 FINAL = -1
 """The `step` of scores taken after training; others are on the learning curve."""
 
@@ -116,6 +125,11 @@ class Store:
         with self._file.guard():
             return {row[0] for row in self._db.execute("SELECT id FROM runs")}
 
+    def contexts_of(self, run_id: str) -> set[str]:
+        """The contexts that a run was asked in, after training."""
+        with self._file.guard():
+            return {row[0] for row in self._db.execute("SELECT DISTINCT context FROM scores WHERE run = ? AND step = ?", (run_id, FINAL))}
+
     def runs(self) -> list[RunRow]:
         """All finished runs, by arm and seed."""
         with self._file.guard():
@@ -166,6 +180,10 @@ def open_store(folder: Path) -> Iterator[Store]:
         lock.release()
 
 
+def is_study(folder: Path) -> bool:
+    return (folder / NAME).exists()
+
+
 @contextmanager
 def open_existing(folder: str | Path) -> Iterator[Store]:
     """Opens the store of a study that is there.
@@ -174,7 +192,7 @@ def open_existing(folder: str | Path) -> Iterator[Store]:
         StoreError: there is none, or as `open_store`.
     """
     path = Path(folder)
-    if not (path / NAME).exists():
+    if not is_study(path):
         raise StoreError(f"there is no study in {path}: it holds no {NAME}; name the folder that `offtarget run --out` wrote")
     with open_store(path) as store:
         yield store

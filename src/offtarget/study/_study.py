@@ -162,8 +162,9 @@ def run(
         _same_study(store, {**plan.to_json(), "fraction": fraction}, folder)
         _same_rows(store, plan.experiment, folder)
         store.set_meta("experiment", plan.experiment.to_json())
-        for run_ in plan.runs:
-            _keep_dataset(folder, run_.arm.name, run_.arm.dataset)
+        begun = {run_id.partition("/")[0] for run_id in store.run_ids()}
+        for arm in {r.arm.name: r.arm for r in plan.runs}.values():
+            _keep_dataset(folder, arm.name, arm.dataset, again=arm.name not in begun)
         execute(plan, base, store, folder, jobs=jobs, report=report, announce=announce)
         return finish(store, folder)
 
@@ -207,18 +208,23 @@ def _asked(source: Dataset | Experiment, questions: str | Path | None, control: 
 def _same_study(store: Store, plan: dict[str, Any], folder: Path) -> None:
     """A folder holds one study; it may grow in seeds and arms, and nothing else may change."""
     known = store.meta("plan")
-    if known is None:
+    if known is None or not store.run_ids():  # a dry run leaves a plan and no run
         store.set_meta("plan", plan)
         return
     for key, value in json.loads(json.dumps(plan)).items():
-        if known.get(key) != value:
-            detail = "" if isinstance(value, dict) else f" ({known.get(key)} there, {value} now)"
-            raise InputError(f"{folder} holds a study with another {key.replace('_', ' ')}{detail}; choose another --out")
+        there = known.get(key)
+        if there != value:
+            if isinstance(value, dict):
+                names = [k for k in {**value, **(there or {})} if (there or {}).get(k) != value.get(k)]
+                detail = f"{key.replace('_', ' ')} ({', '.join(names)})"
+            else:
+                detail = f"{key.replace('_', ' ')} ({there} there, {value} now)"
+            raise InputError(f"{folder} holds a study with another {detail}; choose another --out")
 
 
 def _same_rows(store: Store, experiment: Experiment, folder: Path) -> None:
     """An arm is trained on the same rows whenever it is run: what is done must not pass for runs on rows that have changed since."""
-    known: dict[str, str] = store.meta("datasets") or {}
+    known: dict[str, str] = (store.meta("datasets") or {}) if store.run_ids() else {}
     now = {a.name: a.dataset.sha256 for a in experiment.arms if a.dataset is not None}
     changed = [arm for arm in now if known.get(arm, now[arm]) != now[arm]]
     if changed:
@@ -255,7 +261,7 @@ def _thinned(source: Experiment, fraction: float) -> Experiment:
 def _made(arm: Arm, base: Base, study_seed: int, folder: Path) -> Dataset:
     """A recipe's dataset; the file beside it says what it was made from, so that a file of another base is not taken for it."""
     assert arm.recipe is not None
-    path, note = folder / "datasets" / f"{arm.name}.jsonl", folder / "datasets" / f"{arm.name}.json"
+    path, note = folder / "datasets" / f"{arm.name}.made.jsonl", folder / "datasets" / f"{arm.name}.made.json"
     made_from = {"fingerprint": base.fingerprint, "study_seed": study_seed}
     if path.exists() and note.exists():
         kept = json.loads(note.read_text(encoding="utf-8"))
@@ -270,9 +276,10 @@ def _made(arm: Arm, base: Base, study_seed: int, folder: Path) -> Dataset:
     return dataset
 
 
-def _keep_dataset(folder: Path, arm: str, dataset: Dataset | None) -> None:
+def _keep_dataset(folder: Path, arm: str, dataset: Dataset | None, *, again: bool) -> None:
+    """Writes what an arm is trained on, once it is sure."""
     path = folder / "datasets" / f"{arm}.jsonl"
-    if dataset is not None and not path.exists():
+    if dataset is not None and (again or not path.exists()):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(dataset, path)
 

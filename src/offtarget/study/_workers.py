@@ -26,7 +26,7 @@ from typing import Any, Self
 from offtarget.errors import ModelError, StoreError
 from offtarget.models import Base, load_base
 
-from ._execute import Done, Report, ask_base, do_pack
+from ._execute import Done, Report, ask_base, do_pack, unasked_prefixes
 from ._forecast import clock, forecast
 from ._plan import Plan, Run, slots_for
 from ._store import Store
@@ -49,19 +49,21 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
     done = store.run_ids()
     most = jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0)))
     packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters), most)
-    progress = _Progress([len(p) for p in packs], plan.base_run.id not in done, report)
+    asked = store.contexts_of(plan.base_run.id)
+    base_too = not asked or bool(unasked_prefixes(plan, asked))
+    progress = _Progress([len(p) for p in packs], base_too, report)
     count = min(len(packs), most)
 
     def base_first() -> None:
-        if plan.base_run.id not in done:
-            _keep(store, ask_base(plan, base, lambda what, part: progress.tell(-1, what, part)))
+        if base_too:
+            _keep(store, ask_base(plan, base, lambda what, part: progress.tell(-1, what, part), asked))
 
     with _Workers(plan, folder, count) if count > 1 else nullcontext(None) as workers:
         foreseen = None
         if announce and packs:
             report("measuring how fast this machine is", 0.0)
             measure = workers.measure if workers else lambda small, runs: _measured(small, runs, base)
-            foreseen = forecast(plan, packs, base, measure, workers=max(1, count), base_too=plan.base_run.id not in done)
+            foreseen = forecast(plan, packs, base, measure, workers=max(1, count), base_too=base_too)
             announce(foreseen.sentence)
         began = time.monotonic()
         if workers:
