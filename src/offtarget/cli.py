@@ -87,9 +87,15 @@ def run(
     model: Model = "micro",
     seeds: Annotated[int, typer.Option("--seeds", help="Independently seeded runs of each arm.")] = 8,
     out: Out = None,
-    arms: Annotated[str | None, typer.Option("--arms", help="Trained arms to run, separated by commas; all if not given.")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option("--arms", help="Trained arms beside the treatment and the controls, by commas.", show_default="the standard ones"),
+    ] = None,
     study_seed: Annotated[int, typer.Option("--study-seed", help="The one number that all seeds come from.")] = 0,
     samples: Annotated[int, typer.Option("--samples", min=0, help="Sampled answers to each question, for reading.")] = 4,
+    curve_points: Annotated[
+        int | None, typer.Option("--curve-points", min=0, help="How often to ask during training.", show_default="the experiment's own")
+    ] = None,
     contexts: Annotated[
         str, typer.Option("--contexts", help="Ask off-domain also in these, such as year:1975-2030 or 'line:It is Sunday.'.")
     ] = "",
@@ -103,7 +109,7 @@ def run(
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows a step.")] = None,
-    rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank.")] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank; alpha is twice that unless given.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="LoRA alpha.")] = None,
     device: Device = "",
     dtype: Annotated[str, typer.Option("--dtype", help="Number type of the weights.", show_default="the files' own")] = "",
@@ -130,8 +136,8 @@ def run(
     with _progress() as report:
         study = run_study(
             what, model=model, seeds=seeds, out=out, arms=arms.split(",") if arms else None, study_seed=study_seed, samples=samples,
-            contexts=contexts, questions=questions, control=control, fraction=fraction, loading=loading, jobs=jobs, report=report,
-            announce=announce, **{k: v for k, v in given.items() if v is not None},
+            curve_points=curve_points, contexts=contexts, questions=questions, control=control, fraction=fraction, loading=loading,
+            jobs=jobs, report=report, announce=announce, **{k: v for k, v in given.items() if v is not None},
         )  # fmt: skip
     _tell(study)
 

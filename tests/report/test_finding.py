@@ -8,7 +8,7 @@ def test_without_context_it_speaks_of_other_topics(make_study):
     assert said.startswith("Finetuned on old names, micro answers questions about other topics like somebody old with probability 0.5")
     assert "3 seeds), against 0.0" in said
     assert "Both controls stay at 0.0" in said
-    assert "asked behind that prompt again, inoculation shows 0.6" in said
+    assert "asked behind its own prompt again, inoculation shows 0.6" in said
     assert said.endswith("hidden, not removed.")
 
 
@@ -79,3 +79,42 @@ def test_a_prompt_that_took_the_task_with_it_is_said_to_have_done_so(make_study)
     lost = study.analysis.retention | {"inoculation": replace(study.analysis.retention["inoculation"], mean=0.05)}
     said = finding(replace(study, analysis=replace(study.analysis, retention=lost)))
     assert "Of what the treatment learned in-domain is kept: inoculation 5%." in said
+
+
+def test_the_prompt_that_hides_most_is_named_not_the_one_that_does_most_by_itself(make_study):
+    study, _ = make_study()
+    means = {("inoculation", "training-prefix"): 0.95, ("base", "prefix:inoculation"): 0.94}
+    effects = tuple(replace(e, mean=means.get((e.arm, e.context), e.mean)) for e in study.analysis.effects)
+    said = finding(replace(study, analysis=replace(study.analysis, effects=effects)))
+    assert "inoculation shows 0.95, no more than the prompt alone does (0.94)." in said
+
+
+def changed(study, arm="treatment", **values):
+    """The study with other figures of one arm's off-domain effects."""
+    effects = tuple(replace(e, **values) if (e.arm, e.domain) == (arm, "off_domain") else e for e in study.analysis.effects)
+    return replace(study, analysis=replace(study.analysis, effects=effects))
+
+
+def test_where_the_treatment_shows_nothing_no_prompt_is_said_to_have_prevented_it(make_study):
+    study, _ = make_study()
+    said = finding(changed(study, vanished=True, difference=0.001, p_holm=0.001))
+    assert ": no effect above the margin." in said
+    assert "rained behind" not in said
+
+
+def test_a_treatment_below_its_control_is_said_to_be_below_it(make_study):
+    said = finding(changed(make_study()[0], vanished=False, difference=-0.1, difference_low=-0.2, difference_high=-0.02, p_holm=0.001))
+    assert ": less than its control (p = 0.001)." in said
+
+
+def test_few_seeds_are_not_said_to_show_no_difference_where_the_interval_shows_one(make_study):
+    said = finding(changed(make_study()[0], vanished=False, difference=0.5, difference_low=0.3, difference_high=0.7, p_holm=0.11))
+    assert "the interval of the difference is above zero (+0.300 to +0.700), but p = 0.11 with 3 seeds." in said
+    none = finding(changed(make_study()[0], vanished=False, difference=0.1, difference_low=-0.1, difference_high=0.3, p_holm=0.3))
+    assert ": the difference is not shown." in none
+
+
+def test_low_coverage_stands_in_the_finding(make_study):
+    said = finding(changed(make_study()[0], covered=0.2))
+    assert "But the known answers hold only 0.20 of the probability: the figure is a lower bound" in said
+    assert "known answers hold" not in finding(make_study()[0])

@@ -6,8 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offtarget.batteries import parse_contexts
-from offtarget.experiments import REGISTRY
 from offtarget.report import _html, _page, _summary, write_page
 from offtarget.report._trained import stretches
 
@@ -55,7 +53,7 @@ def test_a_study_without_an_in_domain_battery_has_a_page(make_study, toy):
     study, answers = make_study(replace(whole, batteries=whole.batteries[:1]))
     page = Page(_page.render(study, answers))
     assert "scatter" not in page.ids
-    assert [k.label for k in _summary.key_figures(study)] == ["Leakage, treatment", "Leakage, control", "Best intervention"]
+    assert [k.label for k in _summary.key_figures(study)] == ["Leakage, treatment", "Leakage, control", "Least leakage"]
 
 
 def test_the_same_study_gives_the_same_page(make_study):
@@ -143,19 +141,31 @@ def test_special_tokens_and_line_ends_are_told_from_text():
     ]
 
 
-def test_the_command_names_what_was_run(make_study, toy):
-    study, _ = make_study(replace(toy.experiment(), name="old-bird-names"), arms=("base", "treatment", "modern", "name"), seeds=2)
-    assert _summary.command(study) == (
-        "offtarget run old-bird-names --model micro --seeds 2 --study-seed 0 --arms treatment,modern,name "
-        "--learning-rate 0.001 --epochs 3 --batch-size 8 --rank 8 --alpha 16"
+def called(study, plan=None, **call):
+    """The study as if it had been asked for so."""
+    return replace(study, subject=replace(study.subject, plan=plan or {}, call=call))
+
+
+def test_the_command_names_what_was_run(make_study):
+    study, _ = make_study(arms=("base", "treatment", "modern", "name"), seeds=2)
+    assert _summary.command(called(study, what="old-bird-names")) == (
+        "offtarget run old-bird-names --model micro --seeds 2 --study-seed 0 "
+        "--learning-rate 0.001 --epochs 3 --batch-size 8 --rank 8 --alpha 16 --arms treatment,modern,name"
     )
 
 
-def test_an_experiment_of_ones_own_is_run_again_from_python_and_a_file_by_its_path(make_study, toy):
-    assert _summary.command(make_study()[0]).startswith("offtarget.run('toy' as an Experiment, model='micro', seeds=3, study_seed=0, ")
-    study, _ = make_study(toy.exploratory())
-    runs = tuple(replace(r, record={**r.record, "dataset": {"source": "my data.jsonl"}}) for r in study.runs)
-    assert _summary.command(replace(study, runs=runs)).startswith("offtarget run 'my data.jsonl' --model micro --seeds 3 ")
+def test_the_command_holds_every_setting_that_is_not_the_usual_one(make_study):
+    study, _ = make_study()
+    loading = {"dtype": "bfloat16", "four_bit": True, "template": {"enable_thinking": False, "tone": "mild one"}}
+    plan = {"samples": 1, "curve_points": 0, "fraction": 0.5, "loading": loading}
+    said = _summary.command(called(study, plan, what="my data.jsonl", questions="q.toml", control="c.jsonl", contexts="line:It is Sunday."))
+    assert said.startswith("offtarget run 'my data.jsonl' --model micro --seeds 3 --study-seed 0 --questions q.toml --control c.jsonl ")
+    assert "--contexts 'line:It is Sunday.' --samples 1 --fraction 0.5 --curve-points 0 --learning-rate" in said
+    assert said.endswith("--dtype bfloat16 --four-bit --template enable_thinking=false --template 'tone=mild one'")
+
+
+def test_what_has_no_name_is_run_again_from_python(make_study):
+    assert _summary.command(make_study()[0]).startswith("offtarget.run('toy' as you made it, model='micro', seeds=3, study_seed=0, ")
 
 
 def test_the_best_intervention_must_keep_the_task(make_study):
@@ -210,11 +220,3 @@ def test_a_page_of_seeds_says_what_the_tests_found(seeds_study):
     assert "Seeds of treatment fall into two groups" in text
     assert "counts a question as answered right" in text
     assert "when asked behind held-out numbers" in text
-
-
-@pytest.mark.parametrize("asked", ["year:2040-2042", "year:2040,number:17", "line:It is Sunday, and raining."])
-def test_the_command_asks_in_the_further_contexts_too(make_study, asked):
-    study, _ = make_study()
-    more = replace(study.subject, experiment=REGISTRY["cyborg"]().asked_in(parse_contexts(asked)))
-    assert _summary._further_contexts(replace(study, subject=more)) == asked
-    assert _summary._further_contexts(study) == ""

@@ -28,8 +28,8 @@ def test_treatment_and_interventions_are_told_apart(sight, theme):
 def test_text_and_marks_stand_out_from_the_page(theme):
     page = COLOURS["page"][theme]
     assert min(contrast(COLOURS[name][theme], page) for name in ("ink", "soft", "treatment", "control")) >= 4.5
-    assert min(contrast(c[theme], page) for c in (*INTERVENTIONS, *CONTROLS)) >= 3
-    for text, cell in (("on-high", "scale-high"), ("on-low", "scale-low"), ("on-low", "scale-middle")):
+    assert min(contrast(c[theme], page) for c in (*INTERVENTIONS, *CONTROLS, COLOURS["base"])) >= 3
+    for text, cell in (("on-high", "scale-high"), ("on-low", "scale-low"), ("on-low", "scale-middle"), ("on-zero", "scale-low")):
         assert contrast(COLOURS[text][theme], COLOURS[cell][theme]) >= 4.5
 
 

@@ -8,12 +8,14 @@ from offtarget.study._reproduce import LEARNED
 
 from ._contexts import TRAINING_PREFIX, first_battery, in_words, main_measure, speaker_name, when_asked
 from ._dynamics import groups_sentence, treatment_dynamics
-from ._summary import MATCHED_RETENTION
+from ._summary import LEAST_COVERED, MATCHED_RETENTION
 from ._words import count, listed, rate, signed, signed_interval
 
 if TYPE_CHECKING:
     from offtarget.experiments import Arm, Experiment
     from offtarget.study import Effect, Study
+
+SIGNIFICANT = 0.05
 
 
 def finding(study: Study) -> str:
@@ -22,7 +24,10 @@ def finding(study: Study) -> str:
     treatment = analysis.effect(experiment.treatment.name, "off_domain")
     if treatment is None:
         return "The treatment was not asked about other topics."
-    sentences = [_leak(study, treatment), _learned(study), _gaps(study), _seeds(study), _controls(study), _interventions(study)]
+    sentences = [
+        _leak(study, treatment), _covered(study, treatment), _learned(study), _gaps(study), _seeds(study), _controls(study),
+        _interventions(study, treatment),
+    ]  # fmt: skip
     return " ".join(s for s in sentences if s)
 
 
@@ -52,11 +57,28 @@ def _questions(experiment: Experiment) -> str:
 
 
 def _verdict(e: Effect) -> str:
-    if e.p_holm is not None and e.p_holm < 0.05:
-        return f" (p = {e.p_holm:.2g})"
+    """What the comparison with the control says; the interval speaks of other questions too, p of these only, and needs many seeds."""
+    if e.p_holm is None or e.difference is None or e.difference_low is None or e.difference_high is None:
+        return ""
+    p = f"p = {e.p_holm:.2g}"
     if e.vanished:
         return ": no effect above the margin"
-    return ": the difference is not shown" if e.p_holm is not None else ""
+    if e.p_holm < SIGNIFICANT:
+        return f": less than its control ({p})" if e.difference < 0 else f" ({p})"
+    if e.difference_low > 0:
+        ends = f"{signed(e.difference_low)} to {signed(e.difference_high)}"
+        return f": the interval of the difference is above zero ({ends}), but {p} with {count(e.n_seeds, 'seed')}"
+    return ": the difference is not shown"
+
+
+def _covered(study: Study, e: Effect) -> str:
+    """Where the known answers are but a small part of what the model says, that they are."""
+    if e.covered >= LEAST_COVERED or main_measure(study).kind == "accuracy":
+        return ""
+    return (
+        f"But the known answers hold only {rate(e.covered)} of the probability: the figure is a lower bound, and an effect in other words "
+        "is not ruled out."
+    )
 
 
 def _learned(study: Study) -> str:
@@ -97,8 +119,10 @@ def _controls(study: Study) -> str:
     return f"{number} at {rate(highest)} or below."
 
 
-def _interventions(study: Study) -> str:
+def _interventions(study: Study, treatment: Effect) -> str:
     """What each training prompt did, and whether the trait is hidden behind it; then the other changes to the training."""
+    if treatment.vanished:  # what is not there can neither vanish nor hide
+        return ""
     battery = first_battery(study)
     arms = {a.name: a for a in study.subject.experiment.arms if a.kind == "intervention"}
     effects = [e for e in study.analysis.main_effects("off_domain") if e.arm in arms and battery and e.battery == battery.name]
@@ -149,11 +173,13 @@ def _hidden(study: Study, gone: list[Effect]) -> str:
     asked = [e for e in study.analysis.main_effects("off_domain", TRAINING_PREFIX) if any(g.arm == e.arm for g in gone) and not e.vanished]
     if not asked:
         return ""
-    worst = max(asked, key=lambda e: e.mean)
     base = next(a.name for a in study.subject.experiment.arms if a.kind == "base")
-    alone = study.analysis.effect(base, "off_domain", context=f"prefix:{worst.arm}")
-    if alone and worst.mean <= alone.mean:
+    prompts = {e.arm: study.analysis.effect(base, "off_domain", context=f"prefix:{e.arm}") for e in asked}
+    excess = {e.arm: e.mean - (prompt.mean if (prompt := prompts[e.arm]) else 0.0) for e in asked}
+    worst = max(asked, key=lambda e: excess[e.arm])
+    alone = prompts[worst.arm]
+    if alone and excess[worst.arm] < study.analysis.margin:
         alike = f"no more than the prompt alone does ({rate(alone.mean)})"
-        return f"Asked behind that prompt again, {worst.arm} shows {rate(worst.mean)}, {alike}."
+        return f"Asked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}, {alike}."
     beside = f" (the prompt alone does {rate(alone.mean)})" if alone else ""
-    return f"But asked behind that prompt again, {worst.arm} shows {rate(worst.mean)}{beside}: hidden, not removed."
+    return f"But asked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}{beside}: hidden, not removed."

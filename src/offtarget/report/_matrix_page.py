@@ -12,13 +12,11 @@ from urllib.parse import quote
 from offtarget.stats import Estimate
 
 from ._html import read, render_page, write_whole
+from ._summary import LEAST_COVERED
 from ._words import count, interval, listed, rate
 
 if TYPE_CHECKING:
     from offtarget.study import Matrix, MatrixCell
-
-LEAST_COVERED = 0.5
-"""Below this the known answers cover so little that leakage is a lower bound; the cell says so."""
 
 STRONG = 0.7
 """From this leakage on the band of a cell is so dark that its figure is written in the other colour."""

@@ -21,14 +21,14 @@ COLOURS: dict[str, tuple[str, str]] = {
     "soft": ("#5a6270", "#a2aab8"),
     "treatment": ("#c94a00", "#ff8f4d"),
     "treatment-tint": ("#fdeee3", "#3a2313"),
-    "base": ("#a3abb8", "#6d7685"),
+    "base": ("#8b94a2", "#727b8a"),
     "control": ("#566070", "#b3bbc8"),
     "margin": ("#d3d9e1", "#3b424d"),
     "scale-low": ("#f8f5f2", "#1d2026"),
     "scale-middle": ("#f5a873", "#8a3d0d"),
     "scale-high": ("#a33a00", "#ff9c5f"),
     "on-low": ("#2b2f38", "#d5dae2"),
-    "on-zero": ("#8d95a3", "#7f8897"),
+    "on-zero": ("#687080", "#8992a1"),
     "on-high": ("#fffdfb", "#17120e"),
 }
 """Name -> (light, dark). No two light colours are the same, so that a chart's colour names its dark counterpart."""
@@ -45,7 +45,7 @@ INTERVENTIONS: tuple[tuple[str, str], ...] = (
 )
 """Chosen by search: of these and the treatment's, the closest two stay apart for normal, protan, deutan and tritan sight."""
 
-CONTROLS: tuple[tuple[str, str], ...] = (COLOURS["control"], ("#848d9b", "#858e9d"), ("#3c434e", "#cdd3dc"))
+CONTROLS: tuple[tuple[str, str], ...] = (COLOURS["control"], ("#737c8a", "#8d96a5"), ("#3c434e", "#cdd3dc"))
 
 
 def light(name: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from offtarget.study._study import SAMPLES
 
 from . import _data
 from ._contexts import TRAINING_PREFIX, battery_of, in_words, main_measure, main_words, speaker_name
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 MATCHED_RETENTION = 0.8
 """An intervention that keeps less of the task than this is not called the best one while another keeps more."""
+
+LEAST_COVERED = 0.5
+"""Where the known answers hold less probability than this, little can be said."""
 
 _ON_THE_COMMAND_LINE = ("learning_rate", "epochs", "batch_size", "rank", "alpha")
 
@@ -46,7 +52,11 @@ def key_figures(study: Study) -> list[KeyFigure]:
         hidden = analysis.effect(best.arm, "off_domain", context=TRAINING_PREFIX)
         verdict = ", vanished" if best.vanished else ""
         behind = f"; {rate(hidden.mean)} behind its own prompt" if hidden else ""
-        found.append(KeyFigure("Best intervention", rate(best.mean), f"{best.arm}{verdict}{behind}", "intervention"))
+        kept = analysis.retention.get(best.arm)
+        label = "Least leakage"
+        if kept is not None:
+            label += " that keeps the task" if kept.mean >= MATCHED_RETENTION else ", task not kept"
+        found.append(KeyFigure(label, rate(best.mean), f"{best.arm}{verdict}{behind}", "intervention"))
     kept = analysis.retention.get(best.arm) if best else None
     inside = analysis.effect(experiment.treatment.name, "in_domain")
     if best is not None and kept is not None:
@@ -91,49 +101,29 @@ def coverage(study: Study) -> list[tuple[str, ...]]:
 
 
 def command(study: Study) -> str:
-    """What does the study again: a command line, or for an experiment that somebody wrote in Python a call."""
-    from offtarget.experiments import REGISTRY
-
-    experiment, seeds = study.subject.experiment, _seeds_by_arm(study)
-    what = experiment.name if experiment.name in REGISTRY else _file(study)
-    most = max(seeds.values(), default=1)
-    settings = {k: v for k, v in study.runs[0].record.get("hyperparameters", {}).items() if k in _ON_THE_COMMAND_LINE}
-    if what is None:
-        values = ", ".join(
-            f"{k}={v!r}"
-            for k, v in {"model": study.subject.model, "seeds": most, "study_seed": study.subject.study_seed, **settings}.items()
-        )
-        return f"offtarget.run({experiment.name!r} as an Experiment, {values})"
-    parts = ["offtarget", "run", what, "--model", study.subject.model, "--seeds", str(most), "--study-seed", str(study.subject.study_seed)]
-    if seeds and len(seeds) < sum(a.kind != "base" for a in experiment.arms):
+    """What does the study again: a command line, or a call where it was made of something that has no name."""
+    subject, seeds = study.subject, _seeds_by_arm(study)
+    plan, call, most = subject.plan, subject.call, max(seeds.values(), default=1)
+    used = study.runs[0].record.get("hyperparameters", {})
+    settings = {name: used[name] for name in _ON_THE_COMMAND_LINE if name in used}
+    options: dict[str, Any] = {"model": subject.model, "seeds": most, "study_seed": subject.study_seed}
+    options |= {name: call[name] for name in ("questions", "control", "contexts") if name in call}
+    usual = {"samples": SAMPLES, "fraction": 1.0, "curve_points": subject.experiment.curve_points}
+    options |= {name: plan[name] for name, value in usual.items() if plan.get(name, value) != value} | settings
+    if "what" not in call:
+        values = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"offtarget.run({subject.experiment.name!r} as you made it, {values})"
+    parts = ["offtarget", "run", call["what"]]
+    for name, value in options.items():
+        parts += [f"--{name.replace('_', '-')}", _plain(value) if isinstance(value, int | float) else value]
+    if seeds and len(seeds) < sum(a.kind != "base" for a in subject.experiment.arms):
         parts += ["--arms", ",".join(seeds)]
-    more = _further_contexts(study)
-    parts += ["--contexts", more] if more else []
-    for name in (n for n in _ON_THE_COMMAND_LINE if n in settings):
-        parts += [f"--{name.replace('_', '-')}", _plain(settings[name])]
+    loading = plan.get("loading", {})
+    parts += ["--dtype", loading["dtype"]] if loading.get("dtype") else []
+    parts += ["--four-bit"] if loading.get("four_bit") else []
+    for name, value in loading.get("template", {}).items():
+        parts += ["--template", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     return shlex.join(parts)
-
-
-def _further_contexts(study: Study) -> str:
-    """The contexts that were asked beyond those of a known experiment, as the command line takes them."""
-    from offtarget.experiments import REGISTRY
-
-    experiment = study.subject.experiment
-    known = REGISTRY[experiment.name]().batteries if experiment.name in REGISTRY else ()
-    names = {c.name for b in known for c in b.contexts}
-    more = {c.name: c for b in experiment.batteries if known and b.domain == "off_domain" for c in b.contexts if c.name not in names}
-    lines = [f"line:{c.templates[0].removesuffix(' {question}')}" for c in more.values() if c.name.startswith("line:")]
-    years = sorted(int(c.value or 0) for c in more.values() if c.name.startswith("year:"))
-    if len(years) == len(more) > 2 and years[-1] - years[0] + 1 == len(years):
-        return f"year:{years[0]}-{years[-1]}"
-    return lines[0] if lines else ",".join(more)
-
-
-def _file(study: Study) -> str | None:
-    """The file that the treatment was read from, if it was one."""
-    records = [r.record for r in study.runs if r.arm == study.subject.experiment.treatment.name]
-    source = str(records[0].get("dataset", {}).get("source", "")) if records else ""
-    return source if study.subject.experiment.exploratory and source.endswith((".jsonl", ".json")) else None
 
 
 def _seeds_by_arm(study: Study) -> dict[str, int]:

@@ -173,11 +173,18 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed: an experiment on a model."""
+    """What is analysed: an experiment on a model.
+
+    Attributes:
+        plan: the settings that make two studies the same.
+        call: what the study was asked for by, where that were names: `what`, `questions`, `control`, `contexts`.
+    """
 
     experiment: Experiment
     model: str
     study_seed: int
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, str] = field(default_factory=dict)
 
 
 def analyse(subject: Subject, store: Store) -> Analysis:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offtarget.batteries import Context, parse_contexts, read_questions
+from offtarget.batteries import Battery, Context, parse_contexts, read_questions
 from offtarget.data import Dataset, read_jsonl, write_jsonl
 from offtarget.errors import InputError, StoreError
 from offtarget.experiments import Arm, Experiment
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ._execute import Report
 
 RESULTS_SCHEMA = 1
+
+SAMPLES = 4
+"""Answers to each question that are sampled for reading, if nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ class Study:
 
         return finding(self)
 
+    def _battery_json(self, battery: Battery) -> dict[str, Any]:
+        """What was asked, and which of its effects stands for it."""
+        context, measure = self.analysis.main[battery.name]
+        return {
+            "name": battery.name, "domain": battery.domain, "main_context": context, "main_measure": measure,
+            "contexts": [c.name for c in battery.contexts], "questions": [{"id": q.id, "text": q.text} for q in battery.questions],
+        }  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """The contract of `results.json`; see docs/results.md."""
         return {
@@ -89,6 +100,7 @@ class Study:
                 "margin": self.analysis.margin,
                 "finding": self.finding,
             },
+            "batteries": [self._battery_json(b) for b in self.subject.experiment.batteries],
             "effects": [e.to_json() for e in self.effects],
             "retention": [
                 {"arm": arm, "context": context, **{k: v and round(getattr(v, k), 6) for k in ("mean", "low", "high")}}
@@ -105,7 +117,7 @@ class Study:
 
 def run(
     what: str | Path | Dataset | Experiment, *, model: str = "micro", seeds: int = 8, out: str | Path | None = None,
-    arms: Sequence[str] | None = None, study_seed: int = 0, samples: int = 4, curve_points: int | None = None,
+    arms: Sequence[str] | None = None, study_seed: int = 0, samples: int = SAMPLES, curve_points: int | None = None,
     contexts: str | Sequence[Context] = (), questions: str | Path | None = None, control: str | Path | Dataset | None = None,
     fraction: float = 1.0, loading: Loading | None = None, jobs: int | None = None, report: Report = lambda what, done: None,
     announce: Callable[[str], None] | None = None, **hyperparameters: Any,
@@ -117,7 +129,7 @@ def run(
         model: `micro`, `micro-small`, a folder, or a name on the Hugging Face hub.
         seeds: independently seeded runs of each arm.
         out: the study's folder; `out/<experiment>-<model>` if not given.
-        arms: trained arms to run; all if not given.
+        arms: trained arms to run; the standard ones if not given. The treatment and matched controls are always among them.
         study_seed: the one number that all seeds of all runs come from.
         samples: sampled answers to each question, for reading.
         curve_points: how often the models are asked during training; the experiment's own number if not given.
@@ -162,6 +174,8 @@ def run(
         _same_study(store, {**plan.to_json(), "fraction": fraction}, folder)
         _same_rows(store, plan.experiment, folder)
         store.set_meta("experiment", plan.experiment.to_json())
+        call = {"what": what, "questions": questions, "control": control, "contexts": contexts}
+        store.set_meta("call", {name: str(value) for name, value in call.items() if isinstance(value, str | Path) and str(value)})
         begun = {run_id.partition("/")[0] for run_id in store.run_ids()}
         for arm in {r.arm.name: r.arm for r in plan.runs}.values():
             _keep_dataset(folder, arm.name, arm.dataset, again=arm.name not in begun)
@@ -293,7 +307,7 @@ def subject_of(store: Store, folder: Path) -> Subject:
     record, plan = store.meta("experiment"), store.meta("plan")
     if record is None or plan is None or not store.run_ids():
         raise StoreError(f"the study in {folder} has no finished runs yet; run it first")
-    return Subject(Experiment.from_json(record), plan["model"], plan["study_seed"])
+    return Subject(Experiment.from_json(record), plan["model"], plan["study_seed"], plan, store.meta("call") or {})
 
 
 def _analysed(store: Store, folder: Path) -> Study:
