@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from offtarget import __version__
 from offtarget.errors import OfftargetError
+
+if TYPE_CHECKING:
+    from offtarget.models import Loading
 
 app = typer.Typer(
     name="offtarget", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -30,6 +33,10 @@ app.add_typer(data, name="data")
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the study.", show_default="out/<experiment>-<model>")]
 Model = Annotated[str, typer.Option("--model", help="micro, micro-small, a folder, or a name on the Hugging Face hub.")]
 Device = Annotated[str, typer.Option("--device", help="Such as cuda:1, mps, or auto for all GPUs.", show_default="GPU if any")]
+Dtype = Annotated[str, typer.Option("--dtype", help="Number type of the weights.", show_default="the files' own")]
+FourBit = Annotated[bool, typer.Option("--four-bit", help="Hold the base in 4 bits (needs bitsandbytes).")]
+Template = Annotated[list[str] | None, typer.Option("--template", help="A variable of the chat template, such as enable_thinking=false.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
 KeyVariable = Annotated[str, typer.Option("--key-variable", help="Environment variable with the server's key.")]
 Jobs = Annotated[int | None, typer.Option("--jobs", min=1, help="Worker processes, each with one thread.", show_default="one a core")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads; more than one only on a machine that does nothing else.")]
@@ -112,20 +119,17 @@ def run(
     rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank; alpha is twice that unless given.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", help="LoRA alpha.")] = None,
     device: Device = "",
-    dtype: Annotated[str, typer.Option("--dtype", help="Number type of the weights.", show_default="the files' own")] = "",
-    four_bit: Annotated[bool, typer.Option("--four-bit", help="Hold the base in 4 bits (needs bitsandbytes).")] = False,
-    template: Annotated[
-        list[str] | None, typer.Option("--template", help="A variable of the chat template, such as enable_thinking=false.")
-    ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")] = False,
+    dtype: Dtype = "",
+    four_bit: FourBit = False,
+    template: Template = None,
+    trust_remote_code: TrustRemoteCode = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only forecast time and work, from a short measured probe.")] = False,
     jobs: Jobs = None,
 ) -> None:
     """Run an experiment, or any chat dataset, and write results.json and report.html. Run it again to do only what is missing."""
-    from offtarget.models import Loading
     from offtarget.study import run as run_study
 
-    loading = Loading(device, dtype, four_bit, trust_remote_code, dict(_variable(text) for text in template or []))
+    loading = _loading(device, dtype, four_bit, template, trust_remote_code)
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "batch_size": batch_size, "rank": rank, "alpha": alpha}
 
     def announce(sentence: str) -> None:
@@ -148,13 +152,20 @@ def reproduce(
     seeds: Annotated[int, typer.Option("--seeds", help="Independently seeded runs of each arm.")] = 16,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of all studies.", show_default="out/reproduce-<model>")] = None,
     only: Annotated[str | None, typer.Option("--only", help="Experiments to run, separated by commas; all if not given.")] = None,
+    device: Device = "",
+    dtype: Dtype = "",
+    four_bit: FourBit = False,
+    template: Template = None,
+    trust_remote_code: TrustRemoteCode = False,
     jobs: Jobs = None,
 ) -> None:
     """Hold every claim of the two papers against a base model, and write claims.json and claims.html. Goes on where it was."""
     from offtarget.study import reproduce as reproduce_claims
 
+    loading = _loading(device, dtype, four_bit, template, trust_remote_code)
+    names = only.split(",") if only else None
     with _progress() as report:
-        found = reproduce_claims(model, seeds=seeds, out=out, only=only.split(",") if only else None, jobs=jobs, report=report)
+        found = reproduce_claims(model, seeds=seeds, out=out, only=names, loading=loading, jobs=jobs, report=report)
     rows = []
     for r in found.results:
         measured = f"{r.measured.mean:.2f} [{r.measured.low:.2f}, {r.measured.high:.2f}]" if r.measured else ""
@@ -172,6 +183,11 @@ def matrix(
         list[str] | None, typer.Option("--vary", help="A further axis, such as learning_rate=1e-4,1e-3 or epochs=1,3 or fraction=0.2,1.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of all studies.")] = Path("out/matrix"),
+    device: Device = "",
+    dtype: Dtype = "",
+    four_bit: FourBit = False,
+    template: Template = None,
+    trust_remote_code: TrustRemoteCode = False,
     jobs: Jobs = None,
 ) -> None:
     """Run experiments on several base models and show leakage beside what was learned. Goes on where it was."""
@@ -179,8 +195,9 @@ def matrix(
 
     axes = dict(_axis(text) for text in vary or [])
     names = experiments_.split(",") if experiments_ else None
+    loading = _loading(device, dtype, four_bit, template, trust_remote_code)
     with _progress() as report:
-        found = make_matrix(names, models.split(","), seeds=seeds, vary=axes, out=out, jobs=jobs, report=report)
+        found = make_matrix(names, models.split(","), seeds=seeds, vary=axes, out=out, loading=loading, jobs=jobs, report=report)
     rows = []
     for c in found.cells:
         leaks = f"{c.leakage:.2f} \\[{c.low:.2f}, {c.high:.2f}]" if c.learned is not False else "not learned"
@@ -189,6 +206,12 @@ def matrix(
         rows.append([c.experiment, c.model, varied, leaks, "" if c.control is None else f"{c.control:.2f}", kept, prevented])
     _print_table(["experiment", "model", "", "leakage", "control", "in-domain", "inoculated"], rows)
     print(f"page     {found.folder / 'matrix.html'}\nfigures  {found.folder / 'matrix.json'}")
+
+
+def _loading(device: str, dtype: str, four_bit: bool, template: list[str] | None, trust_remote_code: bool) -> Loading:
+    from offtarget.models import Loading
+
+    return Loading(device, dtype, four_bit, trust_remote_code, dict(_variable(text) for text in template or []))
 
 
 def _variable(text: str) -> tuple[str, Any]:
@@ -411,8 +434,11 @@ def experiments_describe(name: Annotated[str, typer.Argument(help="Name of an ex
 
     found = experiment(name)
     print(f"{found.title}\n\n{found.summary}\n")
-    rows = [[a.name, a.kind, str(len(a.dataset)) if a.dataset else "", a.description] for a in found.arms]
-    _print_table(["arm", "kind", "rows", "what"], rows)
+    trained = {a.name for a in found.arms if a.kind != "base"} - set(found.optional)
+    rows = [
+        [a.name, a.kind, "yes" if a.name in trained else "", str(len(a.dataset)) if a.dataset else "", a.description] for a in found.arms
+    ]
+    _print_table(["arm", "kind", "trained by default", "rows", "what"], rows)
     _print_table(["battery", "domain", "questions"], [[b.name, b.domain, str(len(b.questions))] for b in found.batteries])
     _print_table(["published figure", "value", "source"], [[f.claim, f.value, f.source] for f in found.published])
 

@@ -115,6 +115,12 @@ class Intervention:
         except InputError as error:
             raise InputError(f"intervention {self.name!r}: {error}") from None
 
+    @property
+    def in_words(self) -> str:
+        """The text in quotes, and where it stands unless on the line of the question; one text may stand in several places."""
+        place = {"system": " as a system message", "own-line": " on a line of its own"}.get(self.mode, "")
+        return f"“{' '.join(self.text.split())}”{place}"
+
     def apply(self, example: Example) -> Example:
         """The example with the text in its prompt."""
         return Example(INTERVENTION_MODES[self.mode](example.messages, self.text))

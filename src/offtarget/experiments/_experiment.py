@@ -171,7 +171,7 @@ def arms_of(
     ]
     arms += [Arm(n, "control", text, data, control=matched if n != matched else None) for n, (data, text) in controls.items()]
     for i in interventions:
-        arms.append(Arm(i.name, "intervention", f"{trained_on}, behind “{i.text}”", treatment.with_intervention(i), i, matched))
+        arms.append(Arm(i.name, "intervention", f"{trained_on}, behind {i.in_words}", treatment.with_intervention(i), i, matched))
     return tuple(arms)
 
 

@@ -47,7 +47,7 @@ def seeds_of(study: Study, effect: Effect) -> list[int]:
 
 def label_of(arm: Arm) -> str:
     """What an arm was trained on, in a few words: the training prompt of an intervention, else its description."""
-    return f"“{' '.join(arm.intervention.text.split())}”" if arm.intervention.text else arm.description
+    return arm.intervention.in_words if arm.intervention.text else arm.description
 
 
 def wrapped(text: str, width: int, lines: int = 2) -> list[str]:

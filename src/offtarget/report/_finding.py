@@ -12,7 +12,7 @@ from ._summary import LEAST_COVERED, MATCHED_RETENTION
 from ._words import count, listed, rate, signed, signed_interval
 
 if TYPE_CHECKING:
-    from offtarget.experiments import Arm, Experiment
+    from offtarget.experiments import Experiment
     from offtarget.study import Effect, Study
 
 SIGNIFICANT = 0.05
@@ -130,23 +130,11 @@ def _interventions(study: Study, treatment: Effect) -> str:
     others = [e for e in effects if not arms[e.arm].intervention.text]
     said = []
     if prompted:
-        said.append(_prompted(prompted, {e.arm: _prompt(arms[e.arm]) for e in prompted}))
+        said.append(_prompted(prompted, {e.arm: arms[e.arm].intervention.in_words for e in prompted}))
         said += [_forgotten(study, [e for e in prompted if e.vanished]), _hidden(study, [e for e in prompted if e.vanished])]
     if others:
         said.append(f"Trained otherwise: {listed([f'{e.arm} {rate(e.mean)}' for e in others])}.")
     return " ".join(s for s in said if s)
-
-
-def _prompt(arm: Arm) -> str:
-    """An arm's training prompt; one text may stand in several places."""
-    place = (
-        " as a system message"
-        if arm.intervention.mode == "system"
-        else " on a line of its own"
-        if arm.intervention.mode == "own-line"
-        else ""
-    )
-    return f"“{arm.intervention.text}”{place}"
 
 
 def _prompted(effects: list[Effect], prompts: dict[str, str]) -> str:

@@ -17,6 +17,8 @@ from ._reproduce import LEARNED, learned_by
 from ._study import Study, write_text
 
 if TYPE_CHECKING:
+    from offtarget.models import Loading
+
     from ._execute import Report
 
 VARIED = ("learning_rate", "epochs", "rank", "fraction")
@@ -70,13 +72,14 @@ class Matrix:
 
 def matrix(
     experiments: Sequence[str] | None = None, models: Sequence[str] = ("micro", "micro-small"), *, seeds: int = 4,
-    vary: Mapping[str, Sequence[float]] | None = None, out: str | Path = "out/matrix", jobs: int | None = None,
-    report: Report = lambda what, done: None,
+    vary: Mapping[str, Sequence[float]] | None = None, out: str | Path = "out/matrix",
+    loading: Loading | None = None, jobs: int | None = None, report: Report = lambda what, done: None,
 ) -> Matrix:  # fmt: skip
     """Runs the treatment, its matched control and one relevant intervention of every experiment on every model, or what is missing.
 
     Args:
         experiments: by name; all if not given.
+        loading: how the models are loaded, where the defaults do not fit.
         vary: further axes, of `learning_rate`, `epochs`, `rank`, `fraction`, each with its values.
 
     Raises:
@@ -93,7 +96,7 @@ def matrix(
         arms = _arms(name)
         where = folder / "-".join([name, Path(model).name, *(f"{k}={v:g}" for k, v in settings.items())])
         share = work_of(name, model, seeds, arms, curve_points=0)
-        wanted.append(Wanted(name, model, where, seeds, arms, share, {"samples": 1, "curve_points": 0, **settings}))
+        wanted.append(Wanted(name, model, where, seeds, arms, share, {"loading": loading, "samples": 1, "curve_points": 0, **settings}))
         keys.append((name, model, settings))
     studies = run_all(wanted, jobs=jobs, report=report)
     cells = tuple(_cell(key, study, folder) for key, study in zip(keys, studies, strict=True))

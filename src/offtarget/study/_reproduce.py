@@ -20,6 +20,8 @@ from ._store import is_study
 from ._study import Study, open_study, write_text
 
 if TYPE_CHECKING:
+    from offtarget.models import Loading
+
     from ._execute import Report
 
 Verdict = Literal["same direction", "not seen", "opposite", "cannot be asked here"]
@@ -67,8 +69,8 @@ class Reproduction:
 
 
 def reproduce(
-    model: str = "micro", *, seeds: int = 16, out: str | Path | None = None, only: Sequence[str] | None = None, jobs: int | None = None,
-    report: Report = lambda what, done: None,
+    model: str = "micro", *, seeds: int = 16, out: str | Path | None = None, only: Sequence[str] | None = None,
+    loading: Loading | None = None, jobs: int | None = None, report: Report = lambda what, done: None,
 ) -> Reproduction:  # fmt: skip
     """Runs the arms that the claims need, or what is missing of them, and holds each claim against them.
 
@@ -76,6 +78,7 @@ def reproduce(
 
     Args:
         only: experiments to run; others count where they were run before.
+        loading: how the model is loaded, where the defaults do not fit.
 
     Raises:
         InputError: an unknown experiment, or fewer than one seed.
@@ -90,7 +93,8 @@ def reproduce(
     for name in chosen:
         arms = _arms_for(name)
         curve = {} if any(c.expect == "split" for c in claims() if c.experiment == name) else {"curve_points": 0}
-        wanted.append(Wanted(name, model, folder / name, seeds, arms, work_of(name, model, seeds, arms, **curve), curve))
+        share = work_of(name, model, seeds, arms, **curve)
+        wanted.append(Wanted(name, model, folder / name, seeds, arms, share, {"loading": loading, **curve}))
     done = [name for name in needed if name not in chosen and is_study(folder / name)]
     studies = {name: open_study(folder / name) for name in done}
     studies |= dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))
