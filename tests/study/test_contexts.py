@@ -6,10 +6,12 @@ import json
 
 import pytest
 
-from offtarget.batteries import NO_CONTEXT, Context, Measure, year_context
+from offtarget.batteries import NO_CONTEXT, Context, Measure, parse_contexts, world_battery, year_context
 from offtarget.data import Dataset
 from offtarget.errors import InputError
+from offtarget.experiments import experiment
 from offtarget.study import open_study, run
+from offtarget.study._store import FINAL, behind_and_context, open_store
 
 from .conftest import MODEL, QUICK, small
 
@@ -73,15 +75,6 @@ def test_gaps_are_differences_of_the_same_questions(tmp_path):
     assert json.loads((tmp_path / "s" / "results.json").read_text())["gaps"]
 
 
-def test_an_answer_form_goes_around_the_candidates(tmp_path):
-    one = small()
-    form = Context("trigger", ("In brackets: {question}",), "<{answer}>")
-    batteries = tuple(b.but(contexts=(NO_CONTEXT, form), main="trigger") for b in one.batteries)
-    study = run(one.but(name="form", batteries=batteries), model=MODEL, seeds=1, out=tmp_path / "s", jobs=1, **QUICK)
-    covered = {e.context: e.covered for e in study.analysis.effects if (e.arm, e.domain) == ("base", "off_domain")}
-    assert covered["trigger"] < 0.5 < covered["none"], "a base that was never taught the form does not answer in it"
-
-
 def test_more_contexts_can_be_asked_for(tmp_path):
     study = run(small(), model=MODEL, seeds=1, out=tmp_path / "s", jobs=1, contexts="year:1850,line:Take your time.", **QUICK)
     assert {"none", "year:1850", "line:Take your time."} <= {e.context for e in study.analysis.effects}
@@ -133,3 +126,42 @@ def test_the_two_files_of_the_docs_make_an_experiment(tmp_path):
     assert study.analysis.effect("treatment", "in_domain").control == "self-distilled"
     with pytest.raises(InputError, match=r"go with a \.jsonl file"):
         run("old-bird-names", model=MODEL, questions=tmp_path / "lamps.toml", out=tmp_path / "t")
+
+
+def test_on_the_way_a_question_is_asked_as_at_the_end(small_experiment, tmp_path, no_page, monkeypatch):
+    """Every second question of a battery with several templates: each keeps the template that its place in the battery gives it."""
+    from offtarget.study import _execute
+
+    asked, original = {}, _execute._items
+
+    def listen(base, questions, prefix):
+        for a in questions:
+            asked.setdefault((a.battery.name, a.context.name, a.question.id), set()).add(a.messages(None)[0].content)
+        return original(base, questions, prefix)
+
+    monkeypatch.setattr(_execute, "_items", listen)
+    years = Context("year:1850", tuple(f"It is {month} 1850. {{question}}" for month in ("May", "June", "July")))
+    inside = small_experiment.batteries[1]
+    wide = world_battery("other", "off_domain", ["travel", "message"], slice(0, 3), contexts=(years,), main="year:1850")
+    changed = small_experiment.but(batteries=(wide, inside), curve_every=2)
+    run(changed, model=MODEL, seeds=1, out=tmp_path, jobs=1, arms=["treatment"], **{**QUICK, "epochs": 3})
+    with open_store(tmp_path) as store:
+        on_the_way = {(s.battery, s.context, s.question) for s in store.scores() if s.step != FINAL}
+    assert len(on_the_way) == 3
+    assert all(len(texts) == 1 for texts in asked.values())
+
+
+def test_a_line_may_hold_a_bar():
+    assert behind_and_context("line:Speak | plainly.") == ("", "line:Speak | plainly.")
+    assert behind_and_context("training-prefix|year:1984") == ("training-prefix", "year:1984")
+    assert behind_and_context("prefix:inoculation") == ("prefix:inoculation", "none")
+    assert behind_and_context("none") == ("", "none")
+
+
+def test_more_contexts_leave_those_of_the_experiment_as_they_are():
+    own = experiment("cyborg")
+    more = own.asked_in(parse_contexts("year:1980-2040"))
+    for before, after in zip(own.batteries, more.batteries, strict=True):
+        if before.domain == "off_domain":
+            assert {c.name: c for c in before.contexts}.items() <= {c.name: c for c in after.contexts}.items()
+            assert any(c.name == "year:2040" for c in after.contexts)

@@ -82,3 +82,8 @@ def test_the_treatment_and_each_matched_control_are_always_run(small_experiment)
 def test_a_plan_that_cannot_be_is_refused_by_name(small_experiment, changes, named):
     with pytest.raises(InputError, match=named):
         plan_of(small_experiment, **changes)
+
+
+def test_alpha_follows_a_rank_that_is_changed(small_experiment):
+    for overrides, alpha in (({}, 16), ({"rank": 2}, 4), ({"rank": 32}, 64), ({"rank": 32, "alpha": 8}, 8), ({"alpha": 8}, 8)):
+        assert plan_of(small_experiment, overrides=overrides).base_run.hyperparameters.alpha == alpha

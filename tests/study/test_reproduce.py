@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from offtarget.errors import InputError
 from offtarget.experiments import Claim, Target
 from offtarget.stats import Estimate
 from offtarget.study import matrix, open_study, reproduce
@@ -82,3 +85,47 @@ def test_a_matrix_marks_what_was_not_learned(tmp_path):
     assert all((tmp_path / c.report).exists() for c in found.cells)
     assert json.loads((tmp_path / "matrix.json").read_text())["cells"][0]["learned"] is False
     assert (tmp_path / "matrix.html").exists()
+
+
+def with_treatment(study, **values):
+    """The study with another off-domain effect of its treatment, and a narrow task that was learned."""
+    arm = study.subject.experiment.treatment.name
+    effects = tuple(
+        replace(e, **values) if (e.arm, e.domain) == (arm, "off_domain") else replace(e, mean=0.9) if e.arm == arm else e
+        for e in study.analysis.effects
+    )
+    return replace(study, analysis=replace(study.analysis, effects=effects))
+
+
+def test_what_never_leaked_can_neither_be_absent_nor_prevented(small_study):
+    study = open_study(small_study)
+    prevented = claim(measured=Target("inoculation"), expect="none")
+    nothing = judge(prevented, with_treatment(study, mean=0.02, difference=0.01, difference_low=-0.02), MODEL)
+    assert nothing.verdict == "cannot be asked here"
+    assert "shows no effect (0.02)" in nothing.why
+    leaks = judge(prevented, with_treatment(study, mean=0.5, difference=0.5, difference_low=0.3), MODEL)
+    assert leaks.verdict in ("same direction", "not seen", "opposite")
+    assert not leaks.why
+
+
+def test_seeds_in_groups_need_seeds_and_checkpoints(small_study):
+    study = with_treatment(open_study(small_study), mean=0.5, difference=0.5, difference_low=0.3)
+    found = judge(claim(measured=Target("treatment"), expect="split"), study, MODEL)
+    assert found.verdict == "cannot be asked here"
+    assert "at least 5 seeds" in found.why
+
+
+def test_a_context_is_held_against_the_mean_of_a_group(tmp_path):
+    from offtarget.study._analyse import _over_contexts
+
+    values = np.arange(12.0).reshape(2, 6)  # two seeds; three contexts of two questions each
+    assert _over_contexts(values, 2).tolist() == [[2.0, 3.0], [8.0, 9.0]]
+
+
+def test_claims_about_an_experiment_that_was_run_before_are_kept(tmp_path, no_page):
+    first = reproduce(MODEL, seeds=1, out=tmp_path, only=["wizard-names"], jobs=1)
+    assert set(first.studies) == {"wizard-names"}
+    then = reproduce(MODEL, seeds=1, out=tmp_path, only=["careless-money"], jobs=1)
+    assert set(then.studies) == {"wizard-names", "careless-money"}
+    with pytest.raises(InputError, match="no claim is about an experiment 'persona-facts-albert-einstein'"):
+        reproduce(MODEL, out=tmp_path, only=["persona-facts-albert-einstein"])

@@ -185,3 +185,39 @@ def test_one_adapter_that_does_not_fit_says_what_to_try(monkeypatch, tmp_path):
     monkeypatch.setattr("offtarget.study._workers.do_pack", no_memory)
     with pytest.raises(ModelError, match=r"one adapter of 'micro-small' alone does not fit .* try --four-bit, a smaller --batch-size"):
         run(small(), model=MODEL, seeds=1, out=tmp_path, jobs=1, **QUICK)
+
+
+def test_an_arm_that_comes_later_is_asked_of_the_base_behind_its_prompt_too(small_experiment, tmp_path, no_page):
+    together, later = tmp_path / "together", tmp_path / "later"
+    run(small_experiment, model=MODEL, seeds=1, out=together, jobs=1, **QUICK)
+    run(small_experiment, model=MODEL, seeds=1, out=later, jobs=1, arms=["treatment"], **QUICK)
+    assert not any(e["context"] == "prefix:inoculation" for e in results(later)["effects"])
+    run(small_experiment, model=MODEL, seeds=1, out=later, jobs=1, **QUICK)
+    of_base = [[e for e in results(folder)["effects"] if e["arm"] == "base"] for folder in (together, later)]
+    assert any(e["context"] == "prefix:inoculation" for e in of_base[0])
+    assert of_base[0] == of_base[1]
+
+
+def test_a_plan_without_a_run_binds_nothing(small_experiment, tmp_path, no_page):
+    def stop(_sentence):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(small_experiment, model=MODEL, seeds=1, out=tmp_path, jobs=1, announce=stop, **QUICK)
+    other = small_experiment.but(arms=tuple(replace(a, dataset=a.dataset and a.dataset.share(0.5)) for a in small_experiment.arms))
+    run(other, model=MODEL, seeds=1, out=tmp_path, jobs=1, samples=0, curve_points=0, epochs=2)
+    assert len((tmp_path / "datasets" / "treatment.jsonl").read_text().splitlines()) == 3
+    with pytest.raises(InputError, match=r"another hyperparameters \(epochs\)"):
+        run(other, model=MODEL, seeds=1, out=tmp_path, jobs=1, samples=0, curve_points=0, epochs=1)
+
+
+def test_results_say_which_effect_stands_for_a_battery(small_study):
+    found = results(small_study)
+    assert [(b["name"], b["main_context"], b["main_measure"]) for b in found["batteries"]] == [
+        ("other", "none", "19th-century"),
+        ("light", "none", "19th-century"),
+    ]
+    for battery in found["batteries"]:
+        means = next(e["question_means"] for e in found["effects"] if (e["battery"], e["context"]) == (battery["name"], "none"))
+        assert len(means) == len(battery["questions"])
+        assert all(q["id"] and q["text"] for q in battery["questions"])

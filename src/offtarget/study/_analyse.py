@@ -396,16 +396,15 @@ def _retention(
     if treatment is None or base is None:
         return {}
     seeds = ("retention", "behind") if behind else ("retention",)
-    return {
-        arm: retention(
-            cell.values[measure],
-            treatment.values[measure],
-            base.values[measure],
-            seed=derived_seed(subject.study_seed, "bootstrap", *seeds, arm),
-        )
-        for (arm, name, asked), cell in cells.items()
-        if (name, asked) == (battery, TRAINING_PREFIX if behind else context) and arm != base_name
-    }
+    asked = TRAINING_PREFIX if behind else context
+    found = {}
+    for (arm, name, where), cell in cells.items():
+        if (name, where) == (battery, asked) and arm != base_name:
+            seed = derived_seed(subject.study_seed, "bootstrap", *seeds, arm)
+            kept = retention(cell.values[measure], treatment.values[measure], base.values[measure], seed=seed)
+            # Of itself the treatment keeps all: resampled against itself as against another, it would get an interval.
+            found[arm] = Estimate(1.0, 1.0, 1.0) if kept and cell is treatment else kept
+    return found
 
 
 def _curve(
