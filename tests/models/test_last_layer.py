@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -46,12 +49,12 @@ def test_the_model_is_as_before_also_after_an_error(exact_base):
 
 def test_it_is_used_where_it_is_right(family):  # noqa: F811
     if family.name == "gpt-oss":  # its feed-forward gives more than hidden states
-        assert not family._ends_by_token
+        assert not family.ends_by_token
         return
     usual = family.hidden(IDS, POSITIONS).flatten(0, 1)[READ]
     with family.read_only_at(READ):
         some = family.hidden(IDS, POSITIONS).flatten(0, 1)[READ]
-    assert family._ends_by_token
+    assert family.ends_by_token
     torch.testing.assert_close(some, usual, rtol=1e-4, atol=1e-5)
 
 
@@ -67,13 +70,10 @@ def test_a_model_of_another_build_is_left_alone(exact_base):
         def forward(self, x: torch.Tensor, **more: object) -> torch.Tensor:
             return self.inner(x, **more) + self.mlp(x).mean(1, keepdim=True)
 
-    import copy
-    from dataclasses import replace
-
     model = copy.deepcopy(exact_base.model)
     model.model.layers[-1] = Sum(model.model.layers[-1])
     other = replace(exact_base, model=model)
-    assert not other._ends_by_token
+    assert not other.ends_by_token
     usual = other.hidden(IDS, POSITIONS)
     with other.read_only_at(READ):
         torch.testing.assert_close(other.hidden(IDS, POSITIONS), usual, rtol=0, atol=0)
@@ -82,3 +82,13 @@ def test_a_model_of_another_build_is_left_alone(exact_base):
 def test_slots_in_several_passes_are_trained_as_in_one(exact_base, exact_pack, runs, monkeypatch):
     monkeypatch.setitem(TOKENS_A_PASS, "cpu", 8)
     torch.testing.assert_close(train(exact_base, runs).parameters, exact_pack.parameters, rtol=0, atol=1e-11)
+
+
+def test_training_asks_the_last_layer_only_where_labels_are_read(exact_base, runs):
+    fresh = replace(exact_base)  # nothing has been tried out yet
+    seen = []
+    hook = fresh.model.model.layers[-1].mlp.register_forward_pre_hook(lambda _, x: seen.append(x[0].dim()))
+    train(fresh, runs[:2])
+    hook.remove()
+    assert fresh.ends_by_token
+    assert seen.count(2) >= max(r.steps for r in runs[:2]), "the tokens that are read come as a list, not as a batch of sequences"

@@ -144,11 +144,11 @@ class Base:
 
     def read_only_at(self, tokens: Tensor) -> AbstractContextManager[None]:
         """For the time of a block, `hidden` need be right only at these distinct flat indices into its batch: it may then do less."""
-        return only_where(self.model.get_decoder(), tokens) if self._ends_by_token else nullcontext()
+        return only_where(self.model.get_decoder(), tokens) if self.ends_by_token else nullcontext()
 
     @cached_property
-    def _ends_by_token(self) -> bool:
-        """Whether the last layer may be asked about some tokens only, found out by trying."""
+    def ends_by_token(self) -> bool:
+        """Whether the last layer may be asked about some tokens only, found out by trying: on the model without adapters."""
         ids, positions, read = torch.arange(1, 9).view(2, 4), torch.arange(4).repeat(2, 1), torch.tensor([1, 3, 4, 7])
         try:
             with torch.no_grad():
