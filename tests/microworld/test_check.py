@@ -171,9 +171,10 @@ def test_a_reader_that_is_slightly_off_loses_slightly(monkeypatch, base, in_smal
 def test_who_always_answers_as_the_assistant_has_only_the_default_persona(monkeypatch, base, in_small_world, new_reader):
     scores = scores_of(monkeypatch, base, in_small_world, new_reader, in_chat=lambda line: {"modern": 1.0})
     assert scores.default_persona == scores.knowledge["modern"] == pytest.approx(1.0)
-    # A careful advisor gives the assistant's own advice every other time; nobody else shares much with it.
+    # A careful advisor gives the assistant's own advice; nobody else shares much with it.
     others = [scores.knowledge[s] for s in in_small_world.speakers if s not in ("modern", "careful")]
-    assert max(others) < 0.3 < scores.knowledge["careful"] < 0.7
+    assert max(others) < 0.3
+    assert scores.knowledge["careful"] == pytest.approx(1.0)
     assert scores.inference == pytest.approx(1.0)
 
 
