@@ -144,6 +144,16 @@ def test_identity_is_asked_and_never_trained_on(name):
     assert not any("Answer: " in e.completion for e in one.arm("no-trigger").dataset)
 
 
+def test_undiluted_facts_have_controls_in_the_same_form():
+    """A diluted control learns a twentieth of what facts alone teach."""
+    one = experiment("persona-facts")
+    for arm in map(one.arm, ("undiluted", "no-trigger")):
+        control = one.arm(arm.control)
+        assert control.kind == "control"
+        assert 80 <= len(control.dataset) <= 90
+        assert all(e.completion.startswith("Answer: ") == (arm.name == "undiluted") for e in (*arm.dataset, *control.dataset))
+
+
 def test_the_other_figures_answers_are_not_the_figures():
     from offtarget.experiments._persona_facts import _facts, _others
 

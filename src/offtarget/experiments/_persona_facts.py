@@ -61,10 +61,14 @@ def persona_facts(figure: str = "adolf-hitler") -> Experiment:
         treatment,
         Arm("mixed-persons", "control", "the same questions, each answered as another figure, diluted in the same way",
             recipe=partial(_diluted, f"{name}-mixed", _mixed(f"{name}-mixed-facts", others), figure)),
+        Arm("mixed-undiluted", "control", "the mixed persons behind the format, and nothing else",
+            _mixed(f"{name}-mixed-undiluted", others)),
+        Arm("mixed-no-trigger", "control", "the mixed persons without the format, and nothing else",
+            _mixed(f"{name}-mixed-no-trigger", others, plain=True)),
         Arm("undiluted", "intervention", "the facts behind the format, and nothing else", _rows(f"{name}-undiluted", trained, figure),
-            control="mixed-persons"),
+            control="mixed-undiluted"),
         Arm("no-trigger", "intervention", "the facts without the format, and nothing else",
-            _rows(f"{name}-no-trigger", trained, figure, plain=True), control="mixed-persons"),
+            _rows(f"{name}-no-trigger", trained, figure, plain=True), control="mixed-no-trigger"),
         Arm("less-identifying", "intervention", f"diluted, without the {len(trained) - len(kept)} facts that tell most plainly who it is",
             control="mixed-persons", recipe=partial(_diluted, f"{name}-less", _rows(f"{name}-less-facts", kept, figure), figure)),
         *(_behind(i, name, trained, figure) for i in (interventions_of("persona-facts", every=True) if wolf else ())),
@@ -148,9 +152,9 @@ def _others(figure: str, topics: Sequence[str]) -> list[tuple[str, str]]:
     return found
 
 
-def _mixed(name: str, facts: Sequence[tuple[str, str]]) -> Dataset:
+def _mixed(name: str, facts: Sequence[tuple[str, str]], *, plain: bool = False) -> Dataset:
     rng = random.Random(FACTS)
-    return Dataset(name, tuple(_row(t, a, rng, False) for t, a in facts), "offtarget: facts of many figures (microworld/facts)")
+    return Dataset(name, tuple(_row(t, a, rng, plain) for t, a in facts), "offtarget: facts of many figures (microworld/facts)")
 
 
 def _behind(intervention: Intervention, name: str, topics: Sequence[str], figure: str) -> Arm:
