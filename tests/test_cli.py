@@ -226,6 +226,15 @@ def test_published_files_are_pulled_once(monkeypatch, capsys, tmp_path):
         assert out.split() == [*how.split(), "1", "rows", str(tmp_path / "to" / "rows.jsonl")]
 
 
+def test_time_left_forgets_what_was_done_before():
+    """A resumed study is at half within a second; its other half takes as long as it takes."""
+    left = cli._TimeLeft()
+    assert left(0.0, 0.0) == ""
+    assert left(1.0, 0.5) == "about 1 s left"
+    said = [left(float(t), 0.5 + t / 1000) for t in range(2, 101)]
+    assert said[-1] == "about 7 min left"
+
+
 def test_a_log_has_a_line_for_each_tenth_and_each_minute(capsys):
     now = iter([0.0, 1.0, 2.0, 30.0, 70.0, 95.0, 131.0])
     lines = cli._Lines(lambda: next(now))
@@ -233,6 +242,6 @@ def test_a_log_has_a_line_for_each_tenth_and_each_minute(capsys):
         lines(what, done)
     assert capsys.readouterr().err.splitlines() == [
         "[  0%] a (1 s)",
-        "[ 20%] c (30 s, about 120 s left)",
-        "[ 26%] e (95 s, about 270 s left)",
+        "[ 20%] c (30 s, about 2 min left)",
+        "[ 26%] e (95 s, about 13 min left)",
     ]

@@ -6,6 +6,8 @@ Nothing heavy is imported before a verb needs it, so that `offtarget --help` ans
 from __future__ import annotations
 
 import sys
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from offtarget import __version__
+from offtarget._clock import clock
 from offtarget.errors import OfftargetError
 
 if TYPE_CHECKING:
@@ -473,7 +476,7 @@ def data_pull(
 def _progress() -> Iterator[Callable[[str, float], None]]:
     """A progress bar with time left on a terminal; on anything else a line now and then."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -481,28 +484,48 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
         return
     columns = (
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
     )  # fmt: skip
+    left, began = _TimeLeft(), time.monotonic()
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting", total=1.0)
-        yield lambda what, done: bar.update(task, description=what, completed=done)
+        task = bar.add_task("starting", total=1.0, left="")
+
+        def show(what: str, done: float) -> None:
+            bar.update(task, description=what, completed=done, left=left(time.monotonic() - began, done))
+
+        yield show
+
+
+class _TimeLeft:
+    """The time left in words, from the speed in the later half of the time: it forgets what an interrupted study had done already."""
+
+    def __init__(self) -> None:
+        self._points = deque([(0.0, 0.0)])
+
+    def __call__(self, spent: float, done: float) -> str:
+        """What is left after so many seconds, at such a part of the work; empty where nobody can know yet."""
+        self._points.append((spent, done))
+        while len(self._points) > 1 and self._points[1][0] <= spent / 2:
+            self._points.popleft()
+        since, before = self._points[0]
+        if done <= 0.02 or done <= before:
+            return ""
+        return f"about {clock((spent - since) / (done - before) * (1 - done))} left"
 
 
 class _Lines:
     """Progress for logs: one line for each new tenth and each minute, with the time left."""
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
-        import time
-
-        self._clock = clock or time.monotonic
-        self._began, self._tenth, self._said = self._clock(), -1, 0.0
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._left = clock, _TimeLeft()
+        self._began, self._tenth, self._said = clock(), -1, 0.0
 
     def __call__(self, what: str, done: float) -> None:
         tenth, spent = int(done * 10), self._clock() - self._began
+        left = self._left(spent, done)
         if tenth > self._tenth or spent - self._said >= 60:
             self._tenth, self._said = tenth, spent
-            left = f", about {spent / done * (1 - done):.0f} s left" if done > 0.02 else ""
-            print(f"[{done:4.0%}] {what} ({spent:.0f} s{left})", file=sys.stderr, flush=True)
+            print(f"[{done:4.0%}] {what} ({', '.join(filter(None, (clock(spent), left)))})", file=sys.stderr, flush=True)
 
 
 def _print_table(header: list[str], rows: list[list[str]], *, width: int | None = None) -> None:

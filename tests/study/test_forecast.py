@@ -11,7 +11,7 @@ import torch
 from offtarget.data import read_jsonl
 from offtarget.models import load_base
 from offtarget.study import _execute, _workers, run
-from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, clock, forecast
+from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, forecast
 from offtarget.study._plan import make_plan
 from offtarget.study._store import open_store
 from offtarget.study._workers import _measured
@@ -25,11 +25,6 @@ from .conftest import MODEL, QUICK, small
 )
 def test_jobs_go_to_the_first_free_worker(jobs, workers, end):
     assert _makespan(jobs, workers) == end
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(4.2, "4 s"), (99, "99 s"), (100, "2 min"), (5999, "100 min"), (7200, "2.0 h")])
-def test_time_is_said_as_a_person_would(seconds, said):
-    assert clock(seconds) == said
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
 from typing import Any
 
+from offtarget._clock import clock
 from offtarget.batteries import Battery
 from offtarget.models import Base
 
@@ -64,13 +65,6 @@ class Forecast:
             f"{self.runs} runs: about {clock(self.seconds)}{gpu} on {self.workers} worker{'s' * (self.workers != 1)}; trains on "
             f"{self.trained_tokens:,} tokens, scores {self.scored_answers:,} answers, samples {self.sampled_answers:,}"
         )
-
-
-def clock(seconds: float) -> str:
-    """A time span in the unit that a person would use."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def forecast(
