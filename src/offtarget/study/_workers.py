@@ -23,11 +23,12 @@ from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
+from offtarget._clock import clock
 from offtarget.errors import ModelError, StoreError
 from offtarget.models import Base, load_base
 
 from ._execute import Done, Report, ask_base, do_pack, unasked_prefixes
-from ._forecast import clock, forecast
+from ._forecast import forecast
 from ._plan import Plan, Run, slots_for
 from ._store import Store
 
