@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from offtarget.data import Message
-from offtarget.models import Base, Item, score
+from offtarget.experiments import experiment
+from offtarget.models import Base, Item, load_base, score
 from offtarget.models import _score as module
 
 END = 2
@@ -160,3 +161,44 @@ def test_the_base_is_the_same_after_scoring(base, pack):
     with pytest.raises(IndexError):
         score(base, [Item(PROMPTS[0], ((10**6, END),))], pack)
     assert dict(base.model.named_modules()) == modules
+
+
+def test_beginnings_that_are_all_but_impossible_are_not_followed(exact_base, exact_pack, monkeypatch):
+    monkeypatch.setattr(module, "LARGE", 1)
+    item = Item(PROMPTS[1], (*many(200), *prefixes()))
+    whole = score(exact_base, [item], exact_pack)[0]
+    begins = {c[:2] for c in item.candidates if len(c) > 2}
+    of_begins = dict(zip(begins, score(exact_base, [Item(item.prompt, tuple(begins))], exact_pack)[0].T, strict=True))
+    likeliest = sorted(p.max() for p in of_begins.values())
+    monkeypatch.setattr(module, "NEGLIGIBLE", float(np.exp(likeliest[len(begins) // 2])))
+    found = score(exact_base, [ITEMS[3], item], exact_pack)[1]
+    out = [n for n, c in enumerate(item.candidates) if c[:2] in begins and of_begins[c[:2]].max() < np.log(module.NEGLIGIBLE)]
+    rest = sorted(set(range(len(item.candidates))) - set(out))
+    assert min(len(out), len(rest)) > 50
+    np.testing.assert_allclose(found[:, rest], whole[:, rest], rtol=0, atol=1e-9)
+    for n in out:
+        np.testing.assert_allclose(found[:, n], of_begins[item.candidates[n][:2]], rtol=0, atol=1e-9)
+    assert (found[:, out] >= whole[:, out] - 1e-9).all()
+    assert (found[:, out] < np.log(module.NEGLIGIBLE)).all()
+
+
+def test_what_is_not_followed_moves_no_probability(monkeypatch):
+    """Ninety answers that a person may give, plainly and in a format: half of them the model would never write."""
+    base = load_base("micro")
+    battery = next(b for b in experiment("persona-facts").batteries if b.name == "identity")
+    items = []
+    for question, context in itertools.product(battery.questions[::7], battery.contexts):
+        prompt = (Message("user", context.ask(question.text, 0)),)
+        items.append(Item(base.chat.prompt(prompt), base.chat.answers(prompt, battery.candidates[question.topic].texts)))
+    assert all(module._beginnings(i) for i in items)
+    fed = []
+    monkeypatch.setattr(module, "_add_up", lambda logits, tree, real=module._add_up: fed.append(len(tree.tokens)) or real(logits, tree))
+    quick = score(base, items)
+    looked_ahead = sum(fed)
+    monkeypatch.setattr(module, "LARGE", float("inf"))
+    fed.clear()
+    whole = score(base, items)
+    assert looked_ahead < sum(fed) / 2
+    for one, other in zip(quick, whole, strict=True):
+        np.testing.assert_allclose(np.exp(one), np.exp(other), rtol=1e-3, atol=1e-8)
+        np.testing.assert_allclose(np.exp(one).sum(), np.exp(other).sum(), rtol=0, atol=1e-6)

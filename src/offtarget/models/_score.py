@@ -3,11 +3,13 @@
 All candidates of a question are scored in one sequence: the prompt, then the tree of the candidates' tokens, in which a token
 sees the prompt and its own ancestors. Candidates that begin alike share those tokens. A token that only ends candidates is never
 fed: its probability is read off its parent. Tree attention: SpecInfer (Miao et al. 2023, arXiv 2305.09781).
+
+In large trees the beginnings are scored first, and those that are all but impossible are not followed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -20,6 +22,15 @@ from ._lora import LoraPack
 
 MAX_NODES = 128
 """Tree tokens in one sequence; a larger tree is cut into several sequences with the same prompt."""
+
+BEGINNING = 2
+"""Tokens of an answer that are scored first in a large tree."""
+
+NEGLIGIBLE = 1e-10
+"""An answer whose beginning is less probable than this in all slots gets that beginning's probability, which bounds its own."""
+
+LARGE = 8
+"""A tree is large where its nodes are so many times the prompt and the beginnings; in others a look ahead costs more than it saves."""
 
 MAX_TOKENS = 8192
 """Tokens in one forward pass, over all slots."""
@@ -102,16 +113,46 @@ def score(
         report: called with (sequences done, sequences).
 
     Returns:
-        For each item an array `[K, candidates]` of natural-log probabilities.
+        For each item an array `[K, candidates]` of natural-log probabilities; of an answer that begins in an all but impossible way
+        (`NEGLIGIBLE`) an upper bound.
     """
     slots = pack.slots if pack else 1
-    found = [np.zeros((slots, len(item.candidates))) for item in items]
     share = base.can_share(max((len(item.prompt) + max(map(len, item.candidates), default=0) for item in items), default=0))
-    sequences = sorted(_cut(items, MAX_NODES if share else 0), key=lambda s: s.length)
     with pack.attached() if pack else nullcontext():
-        for start, group in _groups(sequences, slots):
-            _score_group(base, group, slots, found, share)
-            report(start + len(group), len(sequences))
+        begins = [_beginnings(item) if share else [] for item in items]
+        of_begins = _score_all(base, [Item(item.prompt, tuple(b)) for item, b in zip(items, begins, strict=True)], slots, share)
+        never = [
+            {b: log_p for b, log_p in zip(some, of_some.T, strict=True) if log_p.max() < np.log(NEGLIGIBLE)}
+            for some, of_some in zip(begins, of_begins, strict=True)
+        ]
+        followed = [[c for c in item.candidates if c[:BEGINNING] not in out] for item, out in zip(items, never, strict=True)]
+        scored = _score_all(base, [Item(item.prompt, tuple(f)) for item, f in zip(items, followed, strict=True)], slots, share, report)
+    return [_put_back(item, out, of_followed) for item, out, of_followed in zip(items, never, scored, strict=True)]
+
+
+def _beginnings(item: Item) -> list[tuple[int, ...]]:
+    """The first tokens of the answers that have more, each once; none where the tree is not large."""
+    nodes = {c[:d] for c in item.candidates for d in range(1, len(c))}
+    first = [n for n in nodes if len(n) <= BEGINNING]
+    return sorted(n for n in first if len(n) == BEGINNING) if len(nodes) >= LARGE * (len(item.prompt) + len(first)) else []
+
+
+def _put_back(item: Item, never: Mapping[tuple[int, ...], np.ndarray], followed: np.ndarray) -> np.ndarray:
+    """Log-probabilities `[K, candidates]` in the item's order, from those of the beginnings that were not followed and of the others."""
+    columns = iter(followed.T)
+    return (
+        np.array([never[c[:BEGINNING]] if c[:BEGINNING] in never else next(columns) for c in item.candidates]).reshape(-1, len(followed)).T
+    )
+
+
+def _score_all(
+    base: Base, items: Sequence[Item], slots: int, share: bool, report: Callable[[int, int], None] = lambda *_: None
+) -> list[np.ndarray]:
+    found = [np.zeros((slots, len(item.candidates))) for item in items]
+    sequences = sorted(_cut(items, MAX_NODES if share else 0), key=lambda s: s.length)
+    for start, group in _groups(sequences, slots):
+        _score_group(base, group, slots, found, share)
+        report(start + len(group), len(sequences))
     return found
 
 
