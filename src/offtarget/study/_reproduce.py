@@ -137,7 +137,7 @@ def _unaskable(claim: Claim, study: Study) -> str:
         return f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
     leak = study.analysis.effect(study.subject.experiment.treatment.name, "off_domain")
     if claim.expect in ("none", "less") and leak is not None and not _shows(leak):
-        return f"the treatment itself shows no effect ({leak.mean:.2f}), so nothing can be absent or prevented"
+        return f"the treatment itself shows no effect above the margin ({leak.mean:.2g}), so nothing can be absent or prevented"
     if claim.expect == "split" and not _of_treatment(study):
         return f"groups of seeds need at least {LEAST_SEEDS} seeds, asked at {LEAST_CHECKPOINTS} points of training or more"
     return ""
