@@ -1,30 +1,42 @@
-"""Draws the README's figures from a finished study: `python docs/figures.py [out/demo]` writes docs/img/*.svg."""
+"""Draws the figures of README and docs from finished studies into docs/img/*.svg.
+
+python docs/figures.py out/demo [out/reproduce-micro/presidents]
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 
 from offtarget import open_study
 from offtarget.report import leakage_chart
+from offtarget.report._dynamics import dynamics_chart
 from offtarget.report._palette import COLOURS, dark_counterparts
 
+IMAGES = Path(__file__).parent / "img"
 WIDTH = 560
 
 
 def main() -> None:
-    study = open_study(Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo"))
-    folder = Path(__file__).parent / "img"
-    folder.mkdir(exist_ok=True)
-    spec = leakage_chart(study).properties(width=WIDTH).to_json()
+    studies = [Path(a) for a in sys.argv[1:]] or [Path("out/demo")]
+    IMAGES.mkdir(exist_ok=True)
+    draw("leakage", leakage_chart(open_study(studies[0])).properties(width=WIDTH))
+    for path in studies[1:]:
+        draw("transition", dynamics_chart(open_study(path)))
+
+
+def draw(name: str, chart: Any) -> None:
+    """The chart in the colours of a light and of a dark page."""
+    spec = chart.to_json()
     for theme, text in (("light", spec), ("dark", _dark(spec))):
         drawn = json.loads(text)
         drawn["background"] = COLOURS["page"][theme == "dark"]
         drawn["padding"] = 16
-        (folder / f"leakage-{theme}.svg").write_text(vl_convert.vegalite_to_svg(drawn), encoding="utf-8")
+        (IMAGES / f"{name}-{theme}.svg").write_text(vl_convert.vegalite_to_svg(drawn), encoding="utf-8")
 
 
 def _dark(spec: str) -> str:
