@@ -53,6 +53,11 @@ def test_what_the_tests_found_is_said_as_it_was_found(dynamics):
     assert "Together their rise is sharp: its 10-90% width is under 15% of training (accuracy: p of “not sharp”" in said["sharp"]
     assert "Together their rise is smooth" in said["smooth"]
     assert "undecided: neither is refuted" in _dynamics.growth_sentence(replace(dynamics, growth=replace(g, growth="undecided")))
+    short = {growth: _dynamics.rise_sentence(replace(dynamics, growth=replace(g, growth=growth))) for growth in ("sharp", "smooth", "none")}
+    width = "the rise of treatment from a tenth to nine tenths takes"
+    assert short["sharp"] == f"It comes all at once: {width} less than 15% of training."
+    assert short["smooth"] == f"It comes bit by bit: {width} 15% of training or more."
+    assert short["none"] == ""
     nothing = replace(g, growth="none", n_grew=0, accuracy=None, margin=None, aligned=None)
     assert _dynamics.growth_sentence(replace(dynamics, growth=nothing)).startswith("None of 8 seeds grew")
 

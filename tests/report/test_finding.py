@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 from offtarget.report import finding
+from offtarget.report._words import p_is
 
 
 def test_without_context_it_speaks_of_other_topics(make_study):
@@ -118,3 +119,7 @@ def test_low_coverage_stands_in_the_finding(make_study):
     said = finding(changed(make_study()[0], covered=0.2))
     assert "But the known answers hold only 0.20 of the probability: the figure is a lower bound" in said
     assert "known answers hold" not in finding(make_study()[0])
+
+
+def test_a_p_value_reads_as_a_sentence():
+    assert [p_is(p) for p in (0.33, 0.05, 0.00001)] == ["p = 0.33", "p = 0.05", "p < 0.0001"]

@@ -9,7 +9,7 @@ import altair as alt
 from . import _data
 from ._figures import WIDTH, layered, number, styled
 from ._palette import light
-from ._words import count, p_value, rate
+from ._words import count, p_is, p_value, rate
 
 if TYPE_CHECKING:
     from offtarget.stats import Sharpness
@@ -148,6 +148,16 @@ def growth_sentence(d: Dynamics) -> str:
     return f"{grew} {said} ({'; '.join(_tests(g.accuracy, g.margin))})."
 
 
+def rise_sentence(d: Dynamics) -> str:
+    """The same in one clause; empty where the test does not tell."""
+    width = f"the rise of {d.arm} from a tenth to nine tenths takes"
+    said = {
+        "sharp": f"It comes all at once: {width} less than {d.growth.sharp_share:.0%} of training.",
+        "smooth": f"It comes bit by bit: {width} {d.growth.sharp_share:.0%} of training or more.",
+    }
+    return said.get(d.growth.growth, "")
+
+
 def _tests(accuracy: Sharpness | None, margin: Sharpness | None) -> list[str]:
     return [
         f"{name}: p of “not sharp” {p_value(test.p_sharp)}, p of “not smooth” {p_value(test.p_smooth)}"
@@ -160,14 +170,12 @@ def groups_sentence(d: Dynamics) -> str:
     """What the mixture test found."""
     m = d.mixture
     if m.two_groups:
-        return (
-            f"Seeds of {d.arm} fall into two groups: {m.share:.0%} end at {rate(m.high)}, the others at {rate(m.low)} (p = {p_value(m.p)})."
-        )
+        return f"Seeds of {d.arm} fall into two groups: {m.share:.0%} end at {rate(m.high)}, the others at {rate(m.low)} ({p_is(m.p)})."
     if m.preferred == "one rate":
         spread = "they differ no more than chance lets them"
     else:
         spread = "a continuum of rates explains as well how they end"
-    return f"That seeds of {d.arm} fall into two groups is not shown: {spread} (p = {p_value(m.p)})."
+    return f"That seeds of {d.arm} fall into two groups is not shown: {spread} ({p_is(m.p)})."
 
 
 def lines_note(d: Dynamics) -> str:

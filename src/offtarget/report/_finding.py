@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from offtarget.study._reproduce import LEARNED
 
 from ._contexts import TRAINING_PREFIX, first_battery, in_words, main_measure, speaker_name, when_asked
-from ._dynamics import groups_sentence, treatment_dynamics
+from ._dynamics import groups_sentence, rise_sentence, treatment_dynamics
 from ._summary import LEAST_COVERED, MATCHED_RETENTION
 from ._words import count, listed, rate, signed, signed_interval
 
@@ -103,7 +103,7 @@ def _gaps(study: Study) -> str:
 
 def _seeds(study: Study) -> str:
     found = treatment_dynamics(study)
-    return "" if found is None else groups_sentence(found)
+    return "" if found is None else f"{rise_sentence(found)} {groups_sentence(found)}".strip()
 
 
 def _controls(study: Study) -> str:

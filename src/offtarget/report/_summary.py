@@ -11,7 +11,7 @@ from offtarget.study._study import SAMPLES
 
 from . import _data
 from ._contexts import TRAINING_PREFIX, battery_of, in_words, main_measure, main_words, speaker_name
-from ._words import count, interval, p_value, rate
+from ._words import count, interval, p_is, rate
 
 if TYPE_CHECKING:
     from offtarget.study import Effect, Study
@@ -46,7 +46,7 @@ def key_figures(study: Study) -> list[KeyFigure]:
         detail = f"95% interval {interval(treatment)}, {count(treatment.n_seeds, 'seed')}" + (f", {where}" if main_words(study) else "")
         found.append(KeyFigure("Leakage, treatment", rate(treatment.mean), detail, "treatment"))
         if treatment.control_mean is not None:
-            p = "" if treatment.p_holm is None else f"; difference p\u00a0=\u00a0{p_value(treatment.p_holm)} (Holm)"
+            p = "" if treatment.p_holm is None else "; difference {} (Holm)".format(p_is(treatment.p_holm).replace(" ", "\u00a0"))
             found.append(KeyFigure("Leakage, control", rate(treatment.control_mean), f"{treatment.control}{p}", "control"))
     if best is not None:
         hidden = analysis.effect(best.arm, "off_domain", context=TRAINING_PREFIX)

@@ -46,6 +46,11 @@ def p_value(p: float | None) -> str:
     return "" if p is None else f"{p:.2g}" if p >= 0.0001 else "<0.0001"
 
 
+def p_is(p: float) -> str:
+    """A p value as it stands in a sentence."""
+    return f"p = {p_value(p)}".replace("= <", "< ")
+
+
 def count(number: int, noun: str) -> str:
     """A number of things."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
