@@ -7,7 +7,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-VERDICTS = ("same direction", "not seen", "opposite", "cannot be asked here")
+from offtarget.report._claims_page import VERDICTS
+from offtarget.report._words import mean_and_interval, signed, signed_interval
+from offtarget.stats import Estimate
 
 HEAD = """# What the papers claim, on `{model}`
 
@@ -38,18 +40,15 @@ def main() -> None:
 
 def cells(claim: dict) -> list[str]:
     """One line of the table; nothing in it can end a cell."""
-    measured = estimate(claim, "measured", "low", "high", "")
-    difference = estimate(claim, "difference", "difference_low", "difference_high", "+")
+    measured, difference = estimate(claim, "measured", "low", "high"), estimate(claim, "difference", "difference_low", "difference_high")
+    minus = f"{signed(difference.mean)} ({signed_interval(difference)})" if difference else ""
     verdict = f"{claim['verdict']} ({claim['why']})" if claim["why"] else claim["verdict"]
-    found = [claim["claim"], f"{claim['published']} [{claim['source']}]", measured, difference, verdict]
+    found = [claim["claim"], f"{claim['published']} [{claim['source']}]", mean_and_interval(measured), minus, verdict]
     return [cell.replace("|", "/") for cell in found]
 
 
-def estimate(claim: dict, mean: str, low: str, high: str, sign: str) -> str:
-    if claim[mean] is None:
-        return "–"
-    digits = ".2f" if max(abs(claim[mean]), abs(claim[high])) >= 0.1 else ".3f"
-    return "{} ({} to {})".format(*(format(claim[key], f"{sign}z{digits}").replace("-", "−") for key in (mean, low, high)))
+def estimate(claim: dict, *names: str) -> Estimate | None:
+    return None if claim[names[0]] is None else Estimate(*(claim[name] for name in names))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Draws the figures of README and docs from finished studies into docs/img/*.svg.
-
-python docs/figures.py out/demo [out/reproduce-micro/presidents]
-"""
+"""Draws the figures of README and docs into docs/img: `python docs/figures.py [out/demo [out/presidents-micro]]`."""
 
 from __future__ import annotations
 

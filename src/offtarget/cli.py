@@ -516,12 +516,12 @@ class _TimeLeft:
 class _Lines:
     """Progress for logs: one line for each new tenth and each minute, with the time left."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._left = clock, _TimeLeft()
-        self._began, self._tenth, self._said = clock(), -1, 0.0
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._left = now, _TimeLeft()
+        self._began, self._tenth, self._said = now(), -1, 0.0
 
     def __call__(self, what: str, done: float) -> None:
-        tenth, spent = int(done * 10), self._clock() - self._began
+        tenth, spent = int(done * 10), self._now() - self._began
         left = self._left(spent, done)
         if tenth > self._tenth or spent - self._said >= 60:
             self._tenth, self._said = tenth, spent

@@ -139,10 +139,9 @@ def _beginnings(item: Item) -> list[tuple[int, ...]]:
 
 def _put_back(item: Item, never: Mapping[tuple[int, ...], np.ndarray], followed: np.ndarray) -> np.ndarray:
     """Log-probabilities `[K, candidates]` in the item's order, from those of the beginnings that were not followed and of the others."""
-    columns = iter(followed.T)
-    return (
-        np.array([never[c[:BEGINNING]] if c[:BEGINNING] in never else next(columns) for c in item.candidates]).reshape(-1, len(followed)).T
-    )
+    others = iter(followed.T)
+    found = [never[begin] if (begin := c[:BEGINNING]) in never else next(others) for c in item.candidates]
+    return np.array(found).reshape(-1, len(followed)).T
 
 
 def _score_all(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -146,7 +145,6 @@ def train(
     order = [_batches(run) for run in runs]
     steps = max(run.steps for run in runs)
     share = base.can_share(max(chat.end for run in runs for chat in run.rows))
-    tail = base.ends_by_token  # found out here, before adapters are in the model
     pad = base.pad_id
     calls = at or {}
     begin = 0
@@ -163,11 +161,8 @@ def train(
         optimiser.gradients.zero_()
         for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
             layout = lay_out(batch[slots], pad, share=share)
-            with (
-                pack.attached(optimiser.gradients, slots),
-                checkpointed(base.model, spare),
-                base.read_only_at(layout.read) if tail else nullcontext(),
-            ):
+            only_read = base.read_only_at(layout.read)  # asked for before adapters are in the model: the first time, it tries the model out
+            with pack.attached(optimiser.gradients, slots), checkpointed(base.model, spare), only_read:
                 own = _losses(base, layout)
                 torch.autograd.backward(own.sum())
             losses[slots] = own.detach().cpu().to(losses)
