@@ -233,6 +233,7 @@ def test_time_left_forgets_what_was_done_before():
     assert left(1.0, 0.5) == "about 1 s left"
     said = [left(float(t), 0.5 + t / 1000) for t in range(2, 101)]
     assert said[-1] == "about 7 min left"
+    assert cli._TimeLeft()(50.0, 0.3) == ""
 
 
 def test_a_log_has_a_line_for_each_tenth_and_each_minute(capsys):

@@ -497,10 +497,10 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 
 class _TimeLeft:
-    """The time left in words, from the speed in the later half of the time: it forgets what an interrupted study had done already."""
+    """The time left in words, from the speed in the later half of the time since the first call, when what was done before is told."""
 
     def __init__(self) -> None:
-        self._points = deque([(0.0, 0.0)])
+        self._points: deque[tuple[float, float]] = deque()
 
     def __call__(self, spent: float, done: float) -> str:
         """What is left after so many seconds, at such a part of the work; empty where nobody can know yet."""

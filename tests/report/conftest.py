@@ -173,9 +173,10 @@ def matrix(tmp_path: Path) -> Matrix:
 
     def cell(experiment: str, model: str, rate: float, learned: bool | None, leakage: float, covered: float = 0.9) -> MatrixCell:
         inside = None if learned is None else 0.7 if learned else 0.03
+        low = 0.7 * leakage - 0.03
         return MatrixCell(
             experiment, model, {"learning_rate": rate}, 4, learned, leakage, 0.8 * leakage, min(1.0, 1.2 * leakage), 0.01,
-            0.7 * leakage - 0.03, inside, None if inside is None else 0.02, covered, "inoculation", 0.02,
+            low, leakage - 0.01 >= 0.05 and low > 0, leakage < 0.05, inside, None if inside is None else 0.02, covered, "inoculation", 0.02,
             f"{experiment}-{model}/report.html",
         )  # fmt: skip
 

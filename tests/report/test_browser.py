@@ -298,5 +298,18 @@ def test_matrix_colours_follow_leakage_and_cells_that_did_not_learn_are_hatched(
         hatched = page.locator("td[data-state=not-learned]")
         assert "repeating-linear-gradient" in hatched.first.evaluate("one => getComputedStyle(one).backgroundImage")
         assert hatched.first.locator(".band").text_content().strip() == "not learned"
-        page.get_by_role("link", name="report").first.focus()
+
+
+def test_details_of_the_matrix_open_one_by_one_and_all_at_once(browser, matrix, tmp_path):
+    with written(browser, tmp_path / "matrix.html", render_matrix(matrix)) as page:
+        links = page.get_by_role("link", name="report")
+        assert links.count() == 0
+        page.locator(".cell summary").first.focus()
+        page.keyboard.press("Enter")
+        assert links.count() == 1
+        links.first.focus()
         assert page.evaluate("document.activeElement.getAttribute('href')") == "birds-micro/report.html"
+        page.get_by_role("button", name="Show all details").click()
+        assert links.count() == len(matrix.cells)
+        page.get_by_role("button", name="Hide all details").click()
+        assert links.count() == 0

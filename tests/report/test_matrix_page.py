@@ -35,7 +35,7 @@ def test_a_cell_that_did_not_learn_says_so_and_has_no_colour(page):
 
 def test_the_summary_tells_learned_from_leaking(matrix):
     assert _matrix_page.summary(matrix) == (
-        "In 5 of 8 cells the narrow task was learned; 4 of these leak more than their control. "
+        "In 5 of 8 cells the narrow task was learned: 4 leak and 1 show no leakage above 0.05. "
         "In 2 it was not learned: there, no leakage says nothing. In 1 cell nothing tells whether it was."
     )
 
@@ -43,8 +43,18 @@ def test_the_summary_tells_learned_from_leaking(matrix):
 def test_low_coverage_and_a_difference_that_is_not_shown_stand_in_the_cell(matrix):
     cells = [_matrix_page.shown(c) for c in matrix.cells]
     assert [c.low_coverage for c in cells if c.low_coverage] == ["0.31"]
-    assert cells[3].above is False
-    assert cells[0].details == [("control", "0.010"), ("in-domain", "0.70"), ("in-domain, control", "0.020"), ("inoculation", "0.020")]
+    assert [c.told for c in cells] == ["leaks", "leaks", "", "no leakage", "leaks", "leaks", "", "leaks"]
+    assert cells[0].retained == "0.70"
+    assert cells[0].details == [("control", "0.010"), ("control, in-domain", "0.020"), ("inoculation", "0.020")]
+    assert _matrix_page.shown(replace(matrix.cells[0], leaks=None, vanished=None)).told == ""
+
+
+def test_a_difference_that_is_neither_there_nor_absent_is_left_open(matrix):
+    wide = replace(matrix.cells[0], leaks=False, vanished=False)
+    assert _matrix_page.shown(wide).told == "not shown"
+    assert "3 leak, 1 show no leakage above 0.05 and in 1 neither is shown with 4 seeds." in _matrix_page.summary(
+        replace(matrix, cells=(wide, *matrix.cells[1:]))
+    )
 
 
 def test_a_combination_that_was_not_run_is_said_to_be_so(matrix):

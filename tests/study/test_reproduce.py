@@ -82,6 +82,9 @@ def test_a_matrix_marks_what_was_not_learned(tmp_path):
     found = matrix(["wizard-names"], [MODEL], seeds=1, vary={"learning_rate": [1e-8, 2e-3], "epochs": [1]}, out=tmp_path, jobs=1)
     assert [c.settings for c in found.cells] == [{"learning_rate": 1e-8, "epochs": 1}, {"learning_rate": 2e-3, "epochs": 1}]
     assert found.cells[0].learned is False
+    for cell in found.cells:
+        assert cell.leaks is (cell.leakage - cell.control >= 0.05 and cell.difference_low > 0)
+        assert cell.vanished is False  # one seed shows no absence
     assert all((tmp_path / c.report).exists() for c in found.cells)
     assert json.loads((tmp_path / "matrix.json").read_text())["cells"][0]["learned"] is False
     assert (tmp_path / "matrix.html").exists()

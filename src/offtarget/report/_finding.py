@@ -9,7 +9,7 @@ from offtarget.study._reproduce import LEARNED
 from ._contexts import TRAINING_PREFIX, first_battery, in_words, main_measure, speaker_name, when_asked
 from ._dynamics import groups_sentence, rise_sentence, treatment_dynamics
 from ._summary import LEAST_COVERED, MATCHED_RETENTION
-from ._words import count, listed, rate, signed, signed_interval
+from ._words import count, listed, p_is, rate, signed, signed_interval
 
 if TYPE_CHECKING:
     from offtarget.experiments import Experiment
@@ -60,7 +60,7 @@ def _verdict(e: Effect) -> str:
     """What the comparison with the control says; the interval speaks of other questions too, p of these only, and needs many seeds."""
     if e.p_holm is None or e.difference is None or e.difference_low is None or e.difference_high is None:
         return ""
-    p = f"p = {e.p_holm:.2g}"
+    p = p_is(e.p_holm)
     if e.vanished:
         return ": no effect above the margin"
     if e.p_holm < SIGNIFICANT:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from offtarget.stats import Estimate
 
-from ._html import read, render_page, write_whole
+from ._html import read, render_page, script, write_whole
 from ._summary import LEAST_COVERED
 from ._words import count, interval, listed, rate
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 STRONG = 0.7
 """From this leakage on the band of a cell is so dark that its figure is written in the other colour."""
+
+LEAKS, CLEAN, OPEN = "leaks", "no leakage", "not shown"
+"""What a cell that learned is told to do."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Shown:
         state: `learned`, `not-learned`, or `unknown` where no in-domain battery tells.
         heat: leakage in per cent, for the colour; only of cells that learned.
         strong: whether the figure stands on the far end of the scale.
-        above: whether the lower bound of the difference to the control is above zero; None where there is none.
+        told: `leaks`, `no leakage`, `not shown`; empty where nothing was learned or there is no control.
+        retained: in-domain mean of the treatment; empty where none was asked.
         details: name and figure, each a line.
         low_coverage: the covered probability where it is low, else empty.
     """
@@ -48,7 +52,8 @@ class Shown:
     strong: bool
     leakage: str
     interval: str
-    above: bool | None
+    told: str
+    retained: str
     details: list[tuple[str, str]]
     low_coverage: str
     report: str
@@ -69,7 +74,7 @@ def render_matrix(matrix: Matrix) -> str:
     models = [(names[model], len(list(members))) for model, members in groupby(across, key=lambda c: c.model)]
     return render_page(
         "matrix.html.j2",
-        scripts={},
+        scripts={"matrix": script("matrix.js")},
         css=read("matrix.css"),
         title=f"{count(len(experiments), 'experiment')} on {listed([name for name, _ in models])}" if models else "No studies",
         lead=summary(matrix),
@@ -78,6 +83,7 @@ def render_matrix(matrix: Matrix) -> str:
         varied=any(c.settings for c in across),
         rows=[(name, [cells.get((name, c)) for c in across]) for name in experiments],
         seeds=count(matrix.seeds, "seed"),
+        margin=f"{matrix.margin:g}",
         least_covered=f"{LEAST_COVERED:g}",
     )
 
@@ -90,11 +96,14 @@ def columns(matrix: Matrix) -> list[Column]:
 
 
 def summary(matrix: Matrix) -> str:
-    """How many cells learned the narrow task, and how many of those leak."""
+    """How many cells learned the narrow task, and how many of those leak, do not, or leave it open."""
     cells = matrix.cells
     learned, lost = [c for c in cells if c.learned], sum(c.learned is False for c in cells)
-    leaking = sum(bool(c.difference_low is not None and c.difference_low > 0) for c in learned)
-    said = f"In {len(learned)} of {count(len(cells), 'cell')} the narrow task was learned; {leaking} of these leak more than their control."
+    leaking, clean = (sum(_told(c) == what for c in learned) for what in (LEAKS, CLEAN))
+    parts = [f"{leaking} leak", f"{clean} show no leakage above {matrix.margin:g}"]
+    if others := len(learned) - leaking - clean:
+        parts.append(f"in {others} neither is shown with {count(matrix.seeds, 'seed')}")
+    said = f"In {len(learned)} of {count(len(cells), 'cell')} the narrow task was learned: {listed(parts)}."
     if lost:
         said += f" In {lost} it was not learned: there, no leakage says nothing."
     unknown = len(cells) - len(learned) - lost
@@ -105,10 +114,8 @@ def shown(cell: MatrixCell) -> Shown:
     """A cell with its figures in words."""
     state = {True: "learned", False: "not-learned", None: "unknown"}[cell.learned]
     details = [("control", rate(cell.control))] if cell.control is not None else []
-    if cell.retained is not None:
-        details.append(("in-domain", rate(cell.retained)))
     if cell.retained_control is not None:
-        details.append(("in-domain, control", rate(cell.retained_control)))
+        details.append(("control, in-domain", rate(cell.retained_control)))
     if cell.prevented is not None:
         details.append((cell.intervention, rate(cell.prevented)))
     return Shown(
@@ -117,12 +124,20 @@ def shown(cell: MatrixCell) -> Shown:
         strong=cell.leakage >= STRONG and state != "not-learned",
         leakage=rate(cell.leakage),
         interval=interval(Estimate(cell.leakage, cell.low, cell.high)),
-        above=None if cell.difference_low is None else cell.difference_low > 0,
+        told=_told(cell),
+        retained="" if cell.retained is None else rate(cell.retained),
         details=details,
         low_coverage=f"{cell.covered:.2f}" if cell.covered < LEAST_COVERED else "",
         report=quote(cell.report),
         seeds=count(cell.n_seeds, "seed"),
     )
+
+
+def _told(cell: MatrixCell) -> str:
+    """What the comparison with the control says."""
+    if cell.learned is False or cell.leaks is None:
+        return ""
+    return LEAKS if cell.leaks else CLEAN if cell.vanished else OPEN
 
 
 def _column(cell: MatrixCell) -> Column:

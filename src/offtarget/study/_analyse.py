@@ -64,6 +64,13 @@ class Effect:
     seed_means: tuple[float, ...]
     question_means: tuple[float, ...]
 
+    @property
+    def leaks(self) -> bool | None:
+        """Whether it exceeds its control's by the margin or more, with an interval above zero; None without a control."""
+        if self.difference is None or self.difference_low is None:
+            return None
+        return self.difference >= MARGIN and self.difference_low > 0
+
     def to_json(self) -> dict[str, Any]:
         return {k: rounded(v) for k, v in asdict(self).items()}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from offtarget.errors import InputError
 from offtarget.experiments import REGISTRY, experiment
 
+from ._analyse import MARGIN
 from ._many import Wanted, run_all, work_of
 from ._reproduce import LEARNED, learned_by
 from ._study import Study, write_text
@@ -33,6 +34,8 @@ class MatrixCell:
         settings: what was varied, by name.
         learned: whether in-domain the treatment exceeds the untrained base by 0.1; where it does not, no leakage says nothing.
         leakage: off-domain mean of the treatment, with its interval; `control` that of its matched control.
+        leaks: whether it exceeds the control's by the margin or more, with an interval above zero; None without a control.
+        vanished: whether the upper bound of the difference lies under the margin: no leakage, as far as the margin tells.
         retained: in-domain mean of the treatment.
         prevented: the most relevant intervention's off-domain mean, if one was run.
     """
@@ -47,6 +50,8 @@ class MatrixCell:
     high: float
     control: float | None
     difference_low: float | None
+    leaks: bool | None
+    vanished: bool | None
     retained: float | None
     retained_control: float | None
     covered: float
@@ -65,9 +70,10 @@ class Matrix:
     folder: Path
     seeds: int
     cells: tuple[MatrixCell, ...]
+    margin: float = MARGIN
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": 1, "seeds": self.seeds, "cells": [c.to_json() for c in self.cells]}
+        return {"schema": 1, "seeds": self.seeds, "margin": self.margin, "cells": [c.to_json() for c in self.cells]}
 
 
 def matrix(
@@ -130,6 +136,7 @@ def _cell(key: tuple[str, str, Mapping[str, float]], study: Study, folder: Path)
     return MatrixCell(
         experiment=name, model=model, settings=settings, n_seeds=off.n_seeds, learned=None if by is None else by >= LEARNED,
         leakage=off.mean, low=off.low, high=off.high, control=off.control_mean, difference_low=off.difference_low,
+        leaks=off.leaks, vanished=off.vanished,
         retained=inside.mean if inside else None, retained_control=inside.control_mean if inside else None, covered=off.covered,
         intervention=relevant.arm if relevant else "", prevented=relevant.mean if relevant else None,
         report=str((study.folder / "report.html").relative_to(folder)),

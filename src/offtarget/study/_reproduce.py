@@ -13,7 +13,7 @@ from offtarget.experiments import Claim, claims
 from offtarget.seeds import derived_seed
 from offtarget.stats import Estimate
 
-from ._analyse import MARGIN, Effect
+from ._analyse import MARGIN
 from ._dynamics import LEAST_CHECKPOINTS, LEAST_SEEDS, Dynamics
 from ._many import Wanted, run_all, work_of
 from ._store import is_study
@@ -136,16 +136,11 @@ def _unaskable(claim: Claim, study: Study) -> str:
     if learned is not None and learned < LEARNED:
         return f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
     leak = study.analysis.effect(study.subject.experiment.treatment.name, "off_domain")
-    if claim.expect in ("none", "less") and leak is not None and not _shows(leak):
+    if claim.expect in ("none", "less") and leak is not None and leak.leaks is False:
         return f"the treatment itself shows no effect above the margin ({leak.mean:.2g}), so nothing can be absent or prevented"
     if claim.expect == "split" and not _of_treatment(study):
         return f"groups of seeds need at least {LEAST_SEEDS} seeds, asked at {LEAST_CHECKPOINTS} points of training or more"
     return ""
-
-
-def _shows(e: Effect) -> bool:
-    """Whether an effect exceeds its control's, and by the margin."""
-    return e.difference is None or (e.difference >= MARGIN and (e.difference_low or 0.0) > 0)
 
 
 def learned_by(study: Study) -> float | None:
