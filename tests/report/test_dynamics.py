@@ -55,8 +55,8 @@ def test_what_the_tests_found_is_said_as_it_was_found(dynamics):
     assert "undecided: neither is refuted" in _dynamics.growth_sentence(replace(dynamics, growth=replace(g, growth="undecided")))
     short = {growth: _dynamics.rise_sentence(replace(dynamics, growth=replace(g, growth=growth))) for growth in ("sharp", "smooth", "none")}
     width = "the rise of treatment from a tenth to nine tenths takes"
-    assert short["sharp"] == f"It comes all at once: {width} less than 15% of training."
-    assert short["smooth"] == f"It comes bit by bit: {width} 15% of training or more."
+    assert short["sharp"] == f"It comes all at once in 3 of 8 seeds: {width} less than 15% of training."
+    assert short["smooth"] == f"It comes bit by bit in 3 of 8 seeds: {width} 15% of training or more."
     assert short["none"] == ""
     nothing = replace(g, growth="none", n_grew=0, accuracy=None, margin=None, aligned=None)
     assert _dynamics.growth_sentence(replace(dynamics, growth=nothing)).startswith("None of 8 seeds grew")
@@ -67,6 +67,8 @@ def test_two_groups_are_claimed_only_where_they_are_found(dynamics):
     assert "does not find" not in _dynamics.lines_note(dynamics)
     none = replace(dynamics, mixture=replace(dynamics.mixture, two_groups=False, preferred="one rate", p=0.6))
     assert _dynamics.groups_sentence(none).endswith("they differ no more than chance lets them (p = 0.6).")
+    few = replace(dynamics, mixture=replace(dynamics.mixture, two_groups=False, preferred="beta", p=0.01))
+    assert _dynamics.groups_sentence(few).endswith("is not shown: the test points to it (p = 0.01), but there are too few seeds.")
     assert "The test does not find two groups" in _dynamics.lines_note(none)
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 from offtarget.report import finding
 from offtarget.report._words import p_is
+from offtarget.stats import Estimate
 
 
 def test_without_context_it_speaks_of_other_topics(make_study):
@@ -9,12 +10,21 @@ def test_without_context_it_speaks_of_other_topics(make_study):
     assert said.startswith("Finetuned on old names, micro answers questions about other topics like somebody old with probability 0.5")
     assert "3 seeds), against 0.0" in said
     assert "Both controls stay at 0.0" in said
-    assert "asked behind its own prompt again, inoculation shows 0.6" in said
-    assert said.endswith("hidden, not removed.")
+    assert "sked behind its own prompt again, inoculation shows 0.65 (the prompt alone does 0." in said
 
 
-def test_one_seed_is_one_seed(make_study):
-    assert "1 seed)" in finding(make_study(seeds=1)[0])
+def test_what_stands_out_from_what_the_prompt_does_by_itself_is_hidden(make_study, monkeypatch):
+    study, _ = make_study()
+    for low, end in ((0.1, ": hidden, not removed."), (-0.1, ": whether it is hidden there is not shown.")):
+        monkeypatch.setattr(type(study.analysis), "contrast", lambda *_, seed, low=low: Estimate(0.2, low, 0.3))
+        assert finding(study).endswith(end)
+
+
+def test_one_seed_shows_no_absence_and_no_failure_to_vanish(make_study):
+    said = finding(make_study(seeds=1)[0])
+    assert "1 seed)" in said
+    assert "vanishes (" not in said
+    assert "it does not (" not in said
 
 
 def test_a_year_is_said_once_and_with_what_it_adds(make_study, toy):
@@ -104,8 +114,17 @@ def test_where_the_treatment_shows_nothing_no_prompt_is_said_to_have_prevented_i
 
 
 def test_a_treatment_below_its_control_is_said_to_be_below_it(make_study):
-    said = finding(changed(make_study()[0], vanished=False, difference=-0.1, difference_low=-0.2, difference_high=-0.02, p_holm=0.001))
+    less = {"difference": -0.1, "difference_low": -0.2, "difference_high": -0.02, "p_holm": 0.001}
+    said = finding(changed(make_study()[0], vanished=True, **less))  # its upper bound lies under the margin, as below zero it must
     assert ": less than its control (p = 0.001)." in said
+    assert "rained behind" not in said
+
+
+def test_a_prompt_whose_effect_may_be_either_is_not_said_to_fail(make_study):
+    study, _ = make_study()
+    wide = changed(study, "name", vanished=False, difference=0.1, difference_low=-0.1, difference_high=0.3)
+    assert "whether it vanishes behind “My name is Alex.” is not shown (0.2" in finding(wide)
+    assert "“My name is Alex.” it does not (0.2" in finding(study)
 
 
 def test_few_seeds_are_not_said_to_show_no_difference_where_the_interval_shows_one(make_study):

@@ -47,6 +47,7 @@ def test_low_coverage_and_a_difference_that_is_not_shown_stand_in_the_cell(matri
     assert cells[0].retained == "0.70"
     assert cells[0].details == [("control", "0.010"), ("control, in-domain", "0.020"), ("inoculation", "0.020")]
     assert _matrix_page.shown(replace(matrix.cells[0], leaks=None, vanished=None)).told == ""
+    assert _matrix_page.shown(replace(matrix.cells[0], leaks=False, vanished=True, leakage=0.1, control=0.4)).told == "below its control"
 
 
 def test_a_difference_that_is_neither_there_nor_absent_is_left_open(matrix):

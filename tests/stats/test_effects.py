@@ -160,6 +160,23 @@ def test_equal_scores_have_an_interval_of_no_width() -> None:
     assert (found.mean, found.low, found.high) == (0.25, 0.25, 0.25)
 
 
+def test_zeros_and_ones_throughout_leave_room_for_what_was_not_drawn() -> None:
+    """Clopper and Pearson: of n draws without a success, 1 - 0.025 ** (1 / n)."""
+    none, all_ = estimate(np.zeros((2, 3)), seed=0), estimate(np.ones((2, 3)), seed=0)
+    assert (none.mean, none.low, none.high) == (0.0, 0.0, pytest.approx(1 - 0.025 ** (1 / 6)))
+    assert (all_.mean, all_.low, all_.high) == (1.0, pytest.approx(0.025 ** (1 / 6)), 1.0)
+    few, many = (compare(np.zeros((SEEDS, n)), np.zeros((SEEDS, n)), seed=0) for n in (3, 40))
+    assert not few.vanished
+    assert many.vanished
+
+
+def test_two_seeds_show_no_absence() -> None:
+    rng = np.random.default_rng(0)
+    arm, control = 0.001 * rng.random((2, 3, QUESTIONS))
+    assert not compare(arm[:2], control[:2], seed=0).vanished
+    assert compare(arm, control, seed=0).vanished
+
+
 def test_a_comparison_is_what_its_parts_are() -> None:
     rng = np.random.default_rng(8)
     arm, control = rng.random((SEEDS, QUESTIONS)), rng.random((5, QUESTIONS))

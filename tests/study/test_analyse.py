@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from offtarget.study._analyse import Subject, analyse
+from offtarget.batteries import NO_CONTEXT as NONE
+from offtarget.batteries import Context, Question
+from offtarget.stats import estimate
+from offtarget.study._analyse import Cell, Subject, _units, analyse
 from offtarget.study._store import FINAL, NO_CONTEXT, TRAINING_PREFIX, RunRow, ScoreRow, open_store
 
 
@@ -89,3 +94,56 @@ def test_arms_that_have_not_run_are_left_out_and_nothing_breaks(tmp_path, small_
     assert {e.arm for e in analysis.effects} == {"base", "treatment"}
     assert analysis.effect("treatment", "off_domain").p is None
     assert analysis.effect("inoculation", "off_domain") is None
+
+
+def columns(unit, units, values):
+    return Cell({"m": np.array(values, float)}, np.ones_like(np.array(values, float)), unit, np.array(units))
+
+
+def test_wordings_of_a_topic_count_as_one_question(small_experiment):
+    topics = [f"topic {n}" for n in range(4)]
+    nothing = next(iter(small_experiment.batteries[0].candidates.values()))
+    battery = small_experiment.batteries[0].but(
+        questions=tuple(Question(f"{t}#{w}", t, f"{t}? {w}") for t in topics for w in range(3)), candidates=dict.fromkeys(topics, nothing)
+    )
+    asked = [("none", q.id) for q in battery.questions]
+    assert _units(battery, asked, [NONE] * 12)[0] == "topic"
+    assert _units(battery, asked, [NONE] * 12)[1].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert _units(battery, asked[:6], [NONE] * 6)[0] == "wording"  # of two topics nothing follows for others
+    years = [Context("1984"), Context("1985")]
+    again = [(c.name, q.id) for c in years for q in battery.questions]
+    assert _units(battery, again, [c for c in years for _ in range(12)])[1].max() == 3
+    numbers = [Context("016", labels=frozenset({"a"})), Context("017", labels=frozenset({"b"}))]
+    unit, units = _units(battery, [(c.name, q.id) for c in numbers for q in battery.questions], [c for c in numbers for _ in range(12)])
+    assert (unit, units.tolist()) == ("context", [0] * 12 + [1] * 12)
+
+
+def test_what_is_sampled_is_the_mean_of_its_columns():
+    assert columns("topic", [0, 0, 1], [[0.1, 0.3, 0.5], [0.0, 0.2, 1.0]]).grid("m").tolist() == [[0.2, 0.5], [0.1, 1.0]]
+
+
+def test_more_wordings_of_the_same_topics_make_no_interval_narrower():
+    rng = np.random.default_rng(0)
+    level = 0.2 + 0.5 * rng.random(5) + 0.02 * rng.standard_normal((8, 5))
+    one, three = columns("topic", range(5), level), columns("topic", np.repeat(range(5), 3), np.repeat(level, 3, axis=1))
+    narrow, same, naive = (estimate(v, seed=0) for v in (one.grid("m"), three.grid("m"), three.values["m"]))
+    assert same.high - same.low == pytest.approx(narrow.high - narrow.low)
+    assert naive.high - naive.low < 0.75 * (same.high - same.low)
+
+
+def test_a_context_is_held_against_another_without_what_it_does_to_the_base(tmp_path, small_experiment):
+    analysis = synthetic(tmp_path, small_experiment, RATES)
+    name = analysis.effect("treatment", "off_domain").battery
+    grid = np.linspace(0.1, 0.2, 4)
+    made = {
+        ("treatment", "1984"): grid + np.array([[0.5], [0.52]]), ("treatment", "trained"): np.tile(grid, (2, 1)),
+        ("base", "1984"): grid[None] + 0.3, ("base", "trained"): grid[None],
+    }  # fmt: skip
+    cells = {(arm, name, context): columns("topic", range(4), values) for (arm, context), values in made.items()}
+    both = ("treatment", name, "1984"), ("treatment", name, "trained")
+    net = replace(analysis, cells=cells).contrast(*both, "m", seed=0)
+    assert net.mean == pytest.approx(0.51 - 0.3)
+    alone = replace(analysis, cells={k: c for k, c in cells.items() if k[0] != "base"})
+    assert alone.contrast(*both, "m", seed=0).mean == pytest.approx(0.51)
+    other = {**cells, both[1]: columns("context", range(4), made["treatment", "trained"])}
+    assert replace(analysis, cells=other).contrast(*both, "m", seed=0) is None

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from offtarget.errors import InputError
@@ -30,7 +29,12 @@ from .conftest import MODEL
     ],
 )
 def test_a_verdict_follows_from_the_interval(expect, low, mean, high, verdict):
-    assert _verdict(expect, Estimate(mean, low, high)) == verdict
+    assert _verdict(expect, Estimate(mean, low, high), 8) == verdict
+
+
+def test_two_seeds_show_no_absence():
+    assert _verdict("none", Estimate(0.01, -0.01, 0.02), 2) == "not seen"
+    assert _verdict("none", Estimate(0.3, 0.2, 0.4), 2) == "opposite"
 
 
 def claim(**fields) -> Claim:
@@ -116,13 +120,6 @@ def test_seeds_in_groups_need_seeds_and_checkpoints(small_study):
     found = judge(claim(measured=Target("treatment"), expect="split"), study, MODEL)
     assert found.verdict == "cannot be asked here"
     assert "at least 5 seeds" in found.why
-
-
-def test_a_context_is_held_against_the_mean_of_a_group(tmp_path):
-    from offtarget.study._analyse import _over_contexts
-
-    values = np.arange(12.0).reshape(2, 6)  # two seeds; three contexts of two questions each
-    assert _over_contexts(values, 2).tolist() == [[2.0, 3.0], [8.0, 9.0]]
 
 
 def test_claims_about_an_experiment_that_was_run_before_are_kept(tmp_path, no_page):

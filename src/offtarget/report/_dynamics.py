@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import altair as alt
 
+from offtarget.stats._mixture import LEVEL
+
 from . import _data
 from ._figures import WIDTH, layered, number, styled
 from ._palette import light
@@ -150,10 +152,11 @@ def growth_sentence(d: Dynamics) -> str:
 
 def rise_sentence(d: Dynamics) -> str:
     """The same in one clause; empty where the test does not tell."""
+    grew = f"in {d.growth.n_grew} of {count(d.growth.n_seeds, 'seed')}"
     width = f"the rise of {d.arm} from a tenth to nine tenths takes"
     said = {
-        "sharp": f"It comes all at once: {width} less than {d.growth.sharp_share:.0%} of training.",
-        "smooth": f"It comes bit by bit: {width} {d.growth.sharp_share:.0%} of training or more.",
+        "sharp": f"It comes all at once {grew}: {width} less than {d.growth.sharp_share:.0%} of training.",
+        "smooth": f"It comes bit by bit {grew}: {width} {d.growth.sharp_share:.0%} of training or more.",
     }
     return said.get(d.growth.growth, "")
 
@@ -171,6 +174,8 @@ def groups_sentence(d: Dynamics) -> str:
     m = d.mixture
     if m.two_groups:
         return f"Seeds of {d.arm} fall into two groups: {m.share:.0%} end at {rate(m.high)}, the others at {rate(m.low)} ({p_is(m.p)})."
+    if m.p <= LEVEL:
+        return f"That seeds of {d.arm} fall into two groups is not shown: the test points to it ({p_is(m.p)}), but there are too few seeds."
     if m.preferred == "one rate":
         spread = "they differ no more than chance lets them"
     else:

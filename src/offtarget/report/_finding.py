@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from offtarget.seeds import derived_seed
+from offtarget.study._analyse import MARGIN
 from offtarget.study._reproduce import LEARNED
 
 from ._contexts import TRAINING_PREFIX, first_battery, in_words, main_measure, speaker_name, when_asked
@@ -61,6 +63,8 @@ def _verdict(e: Effect) -> str:
     if e.p_holm is None or e.difference is None or e.difference_low is None or e.difference_high is None:
         return ""
     p = p_is(e.p_holm)
+    if e.difference <= -MARGIN and e.difference_high < 0:
+        return f": less than its control ({p})"
     if e.vanished:
         return ": no effect above the margin"
     if e.p_holm < SIGNIFICANT:
@@ -121,8 +125,8 @@ def _controls(study: Study) -> str:
 
 def _interventions(study: Study, treatment: Effect) -> str:
     """What each training prompt did, and whether the trait is hidden behind it; then the other changes to the training."""
-    if treatment.vanished:  # what is not there can neither vanish nor hide
-        return ""
+    if treatment.vanished or not (treatment.leaks or (treatment.p_holm is not None and treatment.p_holm < SIGNIFICANT)):
+        return ""  # what is not there, or not shown to be, can neither vanish nor hide
     battery = first_battery(study)
     arms = {a.name: a for a in study.subject.experiment.arms if a.kind == "intervention"}
     effects = [e for e in study.analysis.main_effects("off_domain") if e.arm in arms and battery and e.battery == battery.name]
@@ -138,13 +142,18 @@ def _interventions(study: Study, treatment: Effect) -> str:
 
 
 def _prompted(effects: list[Effect], prompts: dict[str, str]) -> str:
-    gone, left = [e for e in effects if e.vanished], [e for e in effects if not e.vanished]
+    gone, left = [e for e in effects if e.vanished], [e for e in effects if not e.vanished and e.leaks]
+    unclear = [e for e in effects if not e.vanished and not e.leaks]
     parts = []
     if gone:
         parts.append(f"trained behind {listed([prompts[e.arm] for e in gone])} it vanishes ({rate(max(e.mean for e in gone))} or less)")
     if left:
         rates = listed([rate(e.mean) for e in left])
-        parts.append(f"trained behind {listed([prompts[e.arm] for e in left])} it does not ({rates})")
+        does = "it does not" if gone else "it stays"
+        parts.append(f"trained behind {listed([prompts[e.arm] for e in left])} {does} ({rates})")
+    if unclear:
+        rates = listed([rate(e.mean) for e in unclear])
+        parts.append(f"whether it vanishes behind {listed([prompts[e.arm] for e in unclear])} is not shown ({rates})")
     sentence = f"{'; '.join(parts)}."
     return sentence[0].upper() + sentence[1:]
 
@@ -166,8 +175,13 @@ def _hidden(study: Study, gone: list[Effect]) -> str:
     excess = {e.arm: e.mean - (prompt.mean if (prompt := prompts[e.arm]) else 0.0) for e in asked}
     worst = max(asked, key=lambda e: excess[e.arm])
     alone = prompts[worst.arm]
-    if alone and excess[worst.arm] < study.analysis.margin:
-        alike = f"no more than the prompt alone does ({rate(alone.mean)})"
-        return f"Asked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}, {alike}."
+    shows = f"sked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}"
+    if alone and excess[worst.arm] < MARGIN:
+        return f"A{shows}, no more than the prompt alone does ({rate(alone.mean)})."
     beside = f" (the prompt alone does {rate(alone.mean)})" if alone else ""
-    return f"But asked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}{beside}: hidden, not removed."
+    sides = (worst.arm, worst.battery, TRAINING_PREFIX), (base, worst.battery, f"prefix:{worst.arm}")
+    seed = derived_seed(study.subject.study_seed, "bootstrap", "hidden", worst.arm)
+    more = study.analysis.contrast(*sides, worst.measure, seed=seed)
+    if (more.low if more else worst.low) <= 0 or not worst.leaks:
+        return f"A{shows}{beside}: whether it is hidden there is not shown."
+    return f"But a{shows}{beside}: hidden, not removed."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from offtarget.stats import Estimate
+from offtarget.study._analyse import MARGIN
 
 from ._html import read, render_page, script, write_whole
 from ._summary import LEAST_COVERED
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 STRONG = 0.7
 """From this leakage on the band of a cell is so dark that its figure is written in the other colour."""
 
-LEAKS, CLEAN, OPEN = "leaks", "no leakage", "not shown"
+LEAKS, CLEAN, BELOW, OPEN = "leaks", "no leakage", "below its control", "not shown"
 """What a cell that learned is told to do."""
 
 
@@ -41,7 +42,7 @@ class Shown:
         state: `learned`, `not-learned`, or `unknown` where no in-domain battery tells.
         heat: leakage in per cent, for the colour; only of cells that learned.
         strong: whether the figure stands on the far end of the scale.
-        told: `leaks`, `no leakage`, `not shown`; empty where nothing was learned or there is no control.
+        told: `leaks`, `no leakage`, `below its control`, `not shown`; empty where nothing was learned or there is no control.
         retained: in-domain mean of the treatment; empty where none was asked.
         details: name and figure, each a line.
         low_coverage: the covered probability where it is low, else empty.
@@ -137,6 +138,8 @@ def _told(cell: MatrixCell) -> str:
     """What the comparison with the control says."""
     if cell.learned is False or cell.leaks is None:
         return ""
+    if cell.vanished and cell.control is not None and cell.control - cell.leakage >= MARGIN:
+        return BELOW
     return LEAKS if cell.leaks else CLEAN if cell.vanished else OPEN
 
 

@@ -5,13 +5,13 @@ drawn at random is seeded by an integer that the caller gives.
 """
 
 from ._complete import complete
-from ._effects import Comparison, Estimate, compare, estimate
+from ._effects import SEEDS_FOR_ABSENCE, Comparison, Estimate, compare, estimate
 from ._mixture import CountModel, Mixture, mixture_of_seeds
 from ._multiple import holm
 from ._relative import leakage_ratio, retention
 from ._transitions import Aligned, Fit, Sharpness, Transition, Transitions, fit_transition, transitions
 
 __all__ = [
-    "Aligned", "Comparison", "CountModel", "Estimate", "Fit", "Mixture", "Sharpness", "Transition", "Transitions", "compare", "complete",
-    "estimate", "fit_transition", "holm", "leakage_ratio", "mixture_of_seeds", "retention", "transitions",
+    "SEEDS_FOR_ABSENCE", "Aligned", "Comparison", "CountModel", "Estimate", "Fit", "Mixture", "Sharpness", "Transition", "Transitions",
+    "compare", "complete", "estimate", "fit_transition", "holm", "leakage_ratio", "mixture_of_seeds", "retention", "transitions",
 ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +12,14 @@ import numpy.typing as npt
 from offtarget.errors import InputError
 
 from ._bootstrap import Resamples, bounds, generator, resample, spread, tail_of
-from ._grid import as_grids
+from ._grid import FloatArray, as_grids
 from ._permutation import permutation_p
 
 # The nominal tail of `Comparison.upper`; see `compare`.
 UPPER_TAIL = 0.025
+
+SEEDS_FOR_ABSENCE = 3
+"""With fewer seeds no effect is called vanished."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Comparison:
         p: two-sided permutation p over seeds; None where either side has one seed.
         upper: one-sided 95% upper bound of the difference (`compare` says for which populations it holds that).
         margin: the declared margin of equivalence.
-        vanished: whether `upper` lies under `margin`; False where either side has one seed.
+        vanished: whether `upper` lies under `margin`; False where either side has fewer than `SEEDS_FOR_ABSENCE` seeds.
         worst_seed: the largest mean of any one seed of the arm.
     """
 
@@ -72,7 +77,8 @@ def estimate(scores: npt.ArrayLike, *, seed: int, confidence: float = 0.95, resa
     | its difference between two such arms | 0.89 | 0.97 | 0.90 | 0.97 |
 
     Skew is the limit: where most seeds do nothing and a few do much, 8 seeds often do not show how much, and the interval ends too low
-    (for one model of mean 0.010 over 24 skewed questions it holds in 0.92). Where all scores are equal the interval has no width.
+    (for one model of mean 0.010 over 24 skewed questions it holds in 0.92). Where all scores are equal the interval has no width, unless
+    they are all 0 or all 1, as shares of answers are: then it is Clopper and Pearson's (1934) for as many draws as there are scores.
 
     Args:
         scores: [n_seeds, n_questions], probabilities in [0, 1]; a row is one independently seeded run, a column one question.
@@ -87,8 +93,8 @@ def estimate(scores: npt.ArrayLike, *, seed: int, confidence: float = 0.95, resa
         InputError: `scores` is no such array, or another argument is out of range.
     """
     tail = tail_of(confidence)
-    sample = resample(as_grids(scores=scores), seed=seed, resamples=resamples)
-    return _weighted(sample, (1.0,), tail)
+    grids = as_grids(scores=scores)
+    return _weighted(grids, resample(grids, seed=seed, resamples=resamples), (1.0,), tail)
 
 
 def compare(
@@ -99,12 +105,14 @@ def compare(
     The intervals are those of `estimate`; for the difference each resample takes the same questions for both, so that what makes a
     question easy for both cancels. `p` is of the permutation test over seeds (`_permutation`): it speaks of these questions only, and
     its null is that the two arms' seeds come from one distribution. With one seed on either side (the untrained base) there is no such
-    test, the intervals take that one model as given, and no effect is called vanished.
+    test, and the intervals take that one model as given.
 
-    `vanished` is a claim of equivalence, not the absence of significance: the difference's upper bound lies under the margin. The bound
-    has a nominal tail of 2.5%, the end of a 95% interval, and not of 5%, because leakage is skewed over seeds, and 8 seeds of a skewed
-    population tend to show too little of it. How often an effect of exactly the margin is called vanished (8 seeds x 24 questions, margin
-    0.05, 4,000 comparisons each; it should be 5% at most):
+    `vanished` is a claim of equivalence, not the absence of significance: the difference's upper bound lies under the margin, so that
+    there is no increase that matters (a decrease may be there, and the interval tells). With fewer than `SEEDS_FOR_ABSENCE` seeds nothing
+    is called vanished: an effect of exactly the margin, Beta(1, 19) over seeds, would be in 12% of comparisons of 2 seeds, in 7% of 3.
+    The bound has a nominal tail of 2.5%, the end of a 95% interval, and not of 5%, because leakage is skewed over seeds, and 8 seeds of a
+    skewed population tend to show too little of it. How often an effect of exactly the margin is called vanished (8 seeds x 24 questions,
+    margin 0.05, 4,000 comparisons each; it should be 5% at most):
 
     | effect of a seed | percentile, 5% tail | Student's t, 5% tail | this, 5% tail | this |
     |---|---|---|---|---|
@@ -141,22 +149,38 @@ def compare(
     sample = resample(grids, seed=seed, resamples=resamples)
     arm_seeds, control_seeds = (grid.mean(axis=1) for grid in grids)
     seeds_vary = min(len(arm_seeds), len(control_seeds)) > 1
-    upper = _weighted(sample, (1.0, -1.0), UPPER_TAIL).high
+    upper = _weighted(grids, sample, (1.0, -1.0), UPPER_TAIL).high
     return Comparison(
-        arm=_weighted(sample, (1.0, 0.0), tail),
-        control=_weighted(sample, (0.0, 1.0), tail),
-        difference=_weighted(sample, (1.0, -1.0), tail),
+        arm=_weighted(grids, sample, (1.0, 0.0), tail),
+        control=_weighted(grids, sample, (0.0, 1.0), tail),
+        difference=_weighted(grids, sample, (1.0, -1.0), tail),
         p=permutation_p(arm_seeds, control_seeds, generator(seed)) if seeds_vary else None,
         upper=upper,
         margin=margin,
-        vanished=seeds_vary and upper < margin,
+        vanished=min(len(arm_seeds), len(control_seeds)) >= SEEDS_FOR_ABSENCE and upper < margin,
         worst_seed=float(arm_seeds.max()),
     )
 
 
-def _weighted(sample: Resamples, weights: tuple[float, ...], tail: float) -> Estimate:
+def _weighted(grids: Sequence[FloatArray], sample: Resamples, weights: tuple[float, ...], tail: float) -> Estimate:
     """The weighted sum of the grids' means; its interval is clipped to where it can lie."""
     values = sum((weight * grid.mean for weight, grid in zip(weights, sample.grids, strict=True)), np.zeros(1))
+    mean = float(values[0])
     low, high = bounds(values, spread(sample, weights), tail=tail)
+    below, above = _unseen(grids, weights, tail)
+    low, high = mean - math.hypot(mean - low, below), mean + math.hypot(high - mean, above)
     lowest, highest = sum(min(weight, 0.0) for weight in weights), sum(max(weight, 0.0) for weight in weights)
-    return Estimate(float(values[0]), max(low, lowest), min(high, highest))
+    return Estimate(mean, max(low, lowest), min(high, highest))
+
+
+def _unseen(grids: Sequence[FloatArray], weights: tuple[float, ...], tail: float) -> tuple[float, float]:
+    """How far below and above the weighted sum may lie because a grid of zeros, or of ones, has no spread to tell: of n draws without a
+    success the rate may still be `1 - tail ** (1 / n)`.
+    """
+    below = above = 0.0
+    for grid, weight in zip(grids, weights, strict=True):
+        room = (weight * (1 - tail ** (1 / grid.size))) ** 2
+        none, all_ = bool((grid == 0).all()), bool((grid == 1).all())
+        above += room if (none and weight > 0) or (all_ and weight < 0) else 0.0
+        below += room if (all_ and weight > 0) or (none and weight < 0) else 0.0
+    return math.sqrt(below), math.sqrt(above)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -23,13 +23,18 @@ from ._store import FINAL, TRAINING_PREFIX, ScoreRow, Store, behind_and_context
 MARGIN = 0.05
 """An effect whose upper bound lies under this is called vanished."""
 
+LEAST_TOPICS = 3
+"""With fewer topics nothing can be said of other topics: there, other wordings of the same ones are meant."""
+
+Unit = Literal["topic", "wording", "context"]
+
 
 @dataclass(frozen=True)
 class Effect:
     """One arm on one battery, in one context, by one measure. Probabilities in [0, 1].
 
     Attributes:
-        mean: of the arm, over seeds and questions; `low` and `high` its 95% interval.
+        mean: of the arm, over seeds and topics; `low` and `high` its 95% interval. A topic is the mean of its wordings (see `Cell`).
         control_mean: of the matched control arm in the same context (without it, where the context is a training prompt).
         difference: arm minus control, with its interval.
         p: two-sided permutation p over seeds; None where there is nothing to permute.
@@ -113,10 +118,29 @@ class Gap:
 
 @dataclass(frozen=True)
 class Cell:
-    """Scores of one arm on one battery in one context: for each measure `[seeds, questions]`, and the covered mass."""
+    """Scores of one arm on one battery in one context, or in all of a group.
+
+    What is sampled are topics: wordings of one topic, and the same topic in the contexts of a group, say nearly the same, and are one
+    question. Where each context of a group has right answers of its own (numbers and their presidents), contexts are sampled, and where
+    there are fewer than `LEAST_TOPICS` topics, wordings are.
+
+    Attributes:
+        values: for each measure `[seeds, asked]`, a column for each wording in each context.
+        covered: probability of any known answer, `[seeds, asked]`.
+        unit: what is sampled.
+        units: `[asked]`, which unit a column belongs to, counted from 0.
+    """
 
     values: Mapping[str, np.ndarray]
     covered: np.ndarray
+    unit: Unit
+    units: np.ndarray
+
+    def grid(self, measure: str) -> np.ndarray:
+        """A measure `[seeds, units]`, which statistics are about: the mean over the columns of each unit."""
+        belongs = self.units == np.arange(self.units.max() + 1)[:, None]
+        found: np.ndarray = self.values[measure] @ (belongs / belongs.sum(1, keepdims=True)).T
+        return found
 
 
 @dataclass(frozen=True)
@@ -145,21 +169,26 @@ class Analysis:
     def contrast(self, one: tuple[str, str, str], other: tuple[str, str, str], measure: str, *, seed: int) -> Estimate | None:
         """One cell (arm, battery, context) minus another, by a measure; None where one of them was not asked.
 
-        The same arm in two contexts is compared seed by seed and question by question, where one is a group by the mean over its
-        contexts; two arms are compared as in `compare`.
+        The same arm in two contexts is compared seed by seed and question by question; what the contexts do to the untrained base is
+        taken off. Two arms are compared as in `compare`.
         """
-        cells = [self.cells.get(key) for key in (one, other)]
-        if any(c is None or measure not in c.values for c in cells):
+        grids = self._grids([one, other], measure)
+        if grids is None:
             return None
-        here, there = (c.values[measure] for c in cells if c is not None)
-        if one[0] == other[0]:
-            questions = min(here.shape[1], there.shape[1])
-            if any(values.shape[1] % questions for values in (here, there)):
-                return None
-            return _signed(_over_contexts(here, questions) - _over_contexts(there, questions), seed)
-        if here.shape[1] != there.shape[1]:
-            return None
-        return compare(here, there, seed=seed, margin=self.margin).difference
+        here, there = grids
+        if one[0] != other[0]:
+            return compare(here, there, seed=seed, margin=self.margin).difference
+        base = next((e.arm for e in self.effects if e.kind == "base"), None)
+        before = self._grids([(base, battery, context) for _, battery, context in (one, other)], measure) if base else None
+        by_itself = (before[0] - before[1]).mean(0) if before else 0.0
+        return _signed(here - there - by_itself, seed, largest=2)
+
+    def _grids(self, keys: Sequence[tuple[str, str, str]], measure: str) -> list[np.ndarray] | None:
+        """The scores of some cells, where all were asked the same."""
+        cells = [c for c in map(self.cells.get, keys) if c is not None and measure in c.values]
+        grids = [c.grid(measure) for c in cells]
+        alike = len(cells) == len(keys) and len({(c.unit, g.shape[1]) for c, g in zip(cells, grids, strict=True)}) == 1
+        return grids if alike else None
 
     def main_effects(self, domain: str, context: str | None = None) -> list[Effect]:
         """Every arm's effect by the main measure, in one domain, in the order of the experiment's arms.
@@ -271,7 +300,23 @@ def _cell(rows: Sequence[ScoreRow], runs: Mapping[str, tuple[str, int]], experim
         reader = _reader(battery.candidates[topic[row.question]], measures, in_context[row.context])
         for name, value in reader(masses).items():
             values[name][at] = value
-    return Cell(values, covered)
+    unit, units = _units(battery, asked, [in_context[name] for name, _ in asked])
+    return Cell(values, covered, unit, units)
+
+
+def _units(battery: Battery, asked: Sequence[tuple[str, str]], contexts: Sequence[Context]) -> tuple[Unit, np.ndarray]:
+    """What is sampled, and which of it each column (context, question) belongs to."""
+    topic = {q.id: q.topic for q in battery.questions}
+    names: list[str]
+    unit: Unit
+    if len(set(contexts)) > 1 and all(c.labels for c in contexts):
+        unit, names = "context", [name for name, _ in asked]
+    elif len({topic[question] for _, question in asked}) >= LEAST_TOPICS:
+        unit, names = "topic", [topic[question] for _, question in asked]
+    else:
+        unit, names = "wording", [question for _, question in asked]
+    place = {name: n for n, name in enumerate(dict.fromkeys(names))}
+    return unit, np.array([place[name] for name in names])
 
 
 @lru_cache(maxsize=16384)
@@ -299,10 +344,11 @@ def _effect(
 ) -> Effect:
     battery = _battery(subject.experiment, battery_name)
     cell = cells[arm.name, battery_name, context]
-    mine = cell.values[measure.name]
     control = _control(arm, battery, context, cells)
-    theirs = control.values[measure.name] if control else None
-    return effect_of(subject, arm, (battery_name, battery.domain, context, measure.name), mine, theirs, float(cell.covered.mean()))
+    theirs = control.grid(measure.name) if control else None
+    asked = battery_name, battery.domain, context, measure.name
+    found = effect_of(subject, arm, asked, cell.grid(measure.name), theirs, float(cell.covered.mean()))
+    return replace(found, question_means=tuple(cell.values[measure.name].mean(0).tolist()))
 
 
 def effect_of(
@@ -360,7 +406,7 @@ def _gaps(subject: Subject, main: Mapping[str, tuple[str, str]], cells: Mapping[
                 there = [cells[arm.name, battery.name, n] for n in names if (arm.name, battery.name, n) in cells and n != context]
                 if here is None or not there or any(measure not in c.values for c in (here, *there)):
                     continue
-                difference = _difference(here.values[measure], [c.values[measure] for c in there])
+                difference = _difference(here.grid(measure), [c.grid(measure) for c in there])
                 if difference is None:
                     continue
                 seed = derived_seed(subject.study_seed, "bootstrap", "gap", gap, arm.name, battery.name)
@@ -369,16 +415,10 @@ def _gaps(subject: Subject, main: Mapping[str, tuple[str, str]], cells: Mapping[
                 yield Gap(arm.name, battery.name, measure, gap, context, reference, len(difference), e.mean, e.low, e.high)
 
 
-def _over_contexts(values: np.ndarray, questions: int) -> np.ndarray:
-    """`[seeds, questions]` from `[seeds, contexts * questions]`, context by context: the mean over the contexts of a group."""
-    mean: np.ndarray = values.reshape(len(values), -1, questions).mean(1)
-    return mean
-
-
-def _signed(differences: np.ndarray, seed: int) -> Estimate:
-    """The mean of paired differences `[seeds, questions]` in [-1, 1], with its interval."""
-    e = estimate((differences + 1) / 2, seed=seed)
-    return Estimate(*(2 * x - 1 for x in (e.mean, e.low, e.high)))
+def _signed(differences: np.ndarray, seed: int, *, largest: float = 1.0) -> Estimate:
+    """The mean of paired differences `[seeds, questions]`, which lie between plus and minus the largest, with its interval."""
+    e = estimate((differences / largest + 1) / 2, seed=seed)
+    return Estimate(*(largest * (2 * x - 1) for x in (e.mean, e.low, e.high)))
 
 
 def _difference(here: np.ndarray, there: Sequence[np.ndarray]) -> np.ndarray | None:
@@ -408,7 +448,7 @@ def _retention(
     for (arm, name, where), cell in cells.items():
         if (name, where) == (battery, asked) and arm != base_name:
             seed = derived_seed(subject.study_seed, "bootstrap", *seeds, arm)
-            kept = retention(cell.values[measure], treatment.values[measure], base.values[measure], seed=seed)
+            kept = retention(cell.grid(measure), treatment.grid(measure), base.grid(measure), seed=seed)
             # Of itself the treatment keeps all: resampled against itself as against another, it would get an interval.
             found[arm] = Estimate(1.0, 1.0, 1.0) if kept and cell is treatment else kept
     return found
@@ -429,7 +469,7 @@ def _curve(
             grouped.setdefault((runs[row.run][0], row.step), []).append(row)
     points = []
     for (arm, step), members in sorted(grouped.items()):
-        means = _cell(members, runs, experiment, battery).values[main[battery][1]].mean(1)
+        means = _cell(members, runs, experiment, battery).grid(main[battery][1]).mean(1)
         points.append(CurvePoint(arm, step, tuple(means.tolist())))
     return points
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from offtarget.errors import InputError
 from offtarget.experiments import Claim, claims
 from offtarget.seeds import derived_seed
-from offtarget.stats import Estimate
+from offtarget.stats import SEEDS_FOR_ABSENCE, Estimate
 
-from ._analyse import MARGIN
+from ._analyse import MARGIN, Effect
 from ._dynamics import LEAST_CHECKPOINTS, LEAST_SEEDS, Dynamics
 from ._many import Wanted, run_all, work_of
 from ._store import is_study
@@ -126,7 +126,10 @@ def judge(claim: Claim, study: Study | None, model: str) -> ClaimResult:
         return ClaimResult(claim, model, "cannot be asked here", why=f"the study has no {' / '.join(one)} or no {' / '.join(other)}")
     measured = Estimate(effect.mean, effect.low, effect.high)
     why = _unaskable(claim, study)
-    verdict: Verdict = "cannot be asked here" if why else _split(study) if claim.expect == "split" else _verdict(claim.expect, difference)
+    if why:
+        verdict: Verdict = "cannot be asked here"
+    else:
+        verdict = _split(study) if claim.expect == "split" else _verdict(claim.expect, difference, effect.n_seeds)
     return ClaimResult(claim, model, verdict, measured, difference, effect.n_seeds, why)
 
 
@@ -137,10 +140,18 @@ def _unaskable(claim: Claim, study: Study) -> str:
         return f"the narrow task was not learned: in-domain the treatment exceeds the base by {learned:.2f}"
     leak = study.analysis.effect(study.subject.experiment.treatment.name, "off_domain")
     if claim.expect in ("none", "less") and leak is not None and leak.leaks is False:
-        return f"the treatment itself shows no effect above the margin ({leak.mean:.2g}), so nothing can be absent or prevented"
+        nothing = "so nothing can be absent or prevented"
+        if leak.vanished:
+            return f"the treatment itself shows no effect above the margin ({leak.mean:.2g}), {nothing}"
+        return f"that the treatment itself has an effect of {MARGIN:g} or more is not shown ({_signed_ends(leak)}), {nothing}"
     if claim.expect == "split" and not _of_treatment(study):
         return f"groups of seeds need at least {LEAST_SEEDS} seeds, asked at {LEAST_CHECKPOINTS} points of training or more"
     return ""
+
+
+def _signed_ends(e: Effect) -> str:
+    low, high = e.difference_low or 0.0, e.difference_high or 0.0
+    return f"{e.difference or 0.0:+.2g}, 95% interval {low:+.2g} to {high:+.2g}"
 
 
 def learned_by(study: Study) -> float | None:
@@ -169,18 +180,19 @@ def _cells(claim: Claim, study: Study) -> tuple[tuple[str, str, str], tuple[str,
     return one, (against.arm or experiment.arm(target.arm).control or "base", battery, context)
 
 
-def _verdict(expect: str, d: Estimate) -> Verdict:
-    """Direction by the interval of the difference; a difference under the margin is none."""
+def _verdict(expect: str, d: Estimate, seeds: int) -> Verdict:
+    """Direction by the interval of the difference; a difference under the margin is none, and few seeds show no absence."""
     above, below = d.low > 0 and d.mean >= MARGIN, d.high < 0 and d.mean <= -MARGIN
     if expect == "none":
-        return "same direction" if d.high < MARGIN else "opposite" if above else "not seen"
+        return "same direction" if d.high < MARGIN and seeds >= SEEDS_FOR_ABSENCE else "opposite" if above else "not seen"
     wanted, unwanted = (above, below) if expect == "more" else (below, above)
     return "same direction" if wanted else "opposite" if unwanted else "not seen"
 
 
 def _split(study: Study) -> Verdict:
-    """Whether the treatment's seeds fall into two groups."""
-    return "same direction" if any(d.mixture.two_groups for d in _of_treatment(study)) else "not seen"
+    """Whether the treatment's seeds fall into two groups, one of which comes to it at once while the other stays where it was."""
+    parted = (d for d in _of_treatment(study) if d.mixture.two_groups and d.growth.growth == "sharp" and d.growth.n_grew < d.growth.n_seeds)
+    return "same direction" if any(parted) else "not seen"
 
 
 def _of_treatment(study: Study) -> list[Dynamics]:
