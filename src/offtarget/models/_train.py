@@ -22,6 +22,7 @@ from offtarget.errors import InputError
 from ._base import Base
 from ._chat import RenderedChat
 from ._checkpoint import checkpointed, is_large
+from ._head_loss import slot_losses
 from ._layout import Layout, Row, lay_out, passes
 from ._lora import AdapterShape, LoraPack
 
@@ -189,11 +190,7 @@ def _batches(run: TrainingRun) -> Iterator[list[Row]]:
 def _losses(base: Base, layout: Layout) -> Tensor:
     """Mean negative log-likelihood of each slot's labels `[K]`."""
     hidden = base.hidden(layout.ids, layout.positions, layout.allowed).flatten(0, 1)
-    logits = base.logits(hidden[layout.sources.to(hidden.device)])
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    nll = torch.nn.functional.cross_entropy(logits, layout.labels.to(logits.device), reduction="none")
-    total = torch.zeros(int(layout.slots.max()) + 1, dtype=nll.dtype, device=nll.device)
-    return total.index_add(0, layout.slots.to(nll.device), nll * layout.weights.to(nll))
+    return slot_losses(base, hidden[layout.sources.to(hidden.device)], layout)
 
 
 class _Optimiser:
