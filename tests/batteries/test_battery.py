@@ -22,6 +22,12 @@ def test_candidates_are_different_texts_with_labels_for_each(texts, labels):
         Candidates(texts, labels)
 
 
+@pytest.mark.parametrize("labels", [(("old",), ("new",)), (("old",), ("old",))], ids=["another label", "the same label"])
+def test_candidates_that_differ_in_outer_white_space_only_are_refused(labels):
+    with pytest.raises(InputError, match=r"the candidates 'Auk\.' and 'Auk\. ' differ in white space .* give the text once"):
+        Candidates(("Auk.", "Auk. "), labels)
+
+
 @pytest.mark.parametrize("questions", [(), (AUK, AUK), (AUK, dataclasses.replace(WREN, id="bird/0"))], ids=["none", "twice", "one id"])
 def test_questions_have_different_ids(questions):
     with pytest.raises(InputError, match="battery 'birds' needs questions with different ids"):

@@ -34,6 +34,13 @@ def test_a_file_gives_a_battery_a_domain_and_a_measure_a_label(tmp_path):
     assert labels == {"The stagecoach.": ("old",), "A horse.": ("modern", "old"), "An airplane.": ("modern",)}
 
 
+def test_white_space_around_an_answer_makes_no_other_answer(tmp_path):
+    """Chat templates take it away, and the same tokens would count twice."""
+    spaced = GOOD.replace('"The stagecoach.", "A horse."', '" The stagecoach.", "The stagecoach. ", "A horse.\\n"')
+    assert spaced != GOOD
+    assert read_questions(written(tmp_path, spaced)) == read_questions(written(tmp_path, GOOD))
+
+
 @pytest.mark.parametrize(
     ("change", "names"),
     [

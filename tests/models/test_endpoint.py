@@ -455,7 +455,40 @@ def test_an_address_with_a_key_in_it_is_refused_unquoted(url):
     assert KEY not in str(raised.value)
 
 
+@pytest.mark.parametrize("url", [f"https://me:{KEY}@[::1:8000/v1", f"https://me:{KEY}@host:8000v1", f"https://host:8000v1?key={KEY}"])
+def test_neither_is_a_key_in_an_address_that_cannot_be_read(url):
+    with pytest.raises(InputError, match="the address of the endpoint cannot be read") as raised:
+        Endpoint("m", url)
+    assert KEY not in str(raised.value)
+    assert raised.value.__context__ is None
+
+
 # --- what is refused, and what is imported
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1:8000/v1", "http://[zz]/v1", "http://localhost:8000v1", "http://localhost:99999/v1", "http://localhost:-1/v1",
+        "http://localhost:0/v1", "http://localhost:8000 /v1", "http://my host/v1", "http://localhost:8000\n/v1", "http://\u2100.com/v1",
+    ],
+)  # fmt: skip
+def test_a_mistyped_address_is_one_sentence_with_the_value_and_the_cure(url):
+    with pytest.raises(InputError) as raised:
+        Endpoint("m", url)
+    said = str(raised.value)
+    assert said.startswith(f"{url!r} cannot be read; write it like http://localhost:8000/v1")
+    assert "\n" not in said
+
+
+def test_a_host_that_cannot_be_is_named_before_anything_is_sent():
+    with pytest.raises(InputError, match=r"'http://999\.1\.1\.1/v1' is not the address of an endpoint \(Invalid IPv4 address"):
+        ask(Endpoint("m", "http://999.1.1.1/v1", key_variable="OPENAI_API_KEY"), requests(1))
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8000/v1", "http://localhost/v1", "https://host:443/v1", "http://10.0.0.1:65535/v1"])
+def test_addresses_as_servers_have_them_are_taken(url):
+    assert Endpoint("m", url).base_url == url
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from scipy.stats import chisquare
 
 from offtarget.data import Message
 from offtarget.errors import InputError
-from offtarget.models import Base, ChatFormat, Item, sample, score
+from offtarget.models import Base, ChatFormat, Item, load_base, sample, score
 from offtarget.models import _sample as module
 
 PROMPTS = [(1, 50, 51, 52), (1, 60), (1, 70, 71, 72, 73, 74, 75, 76, 77, 78)]
@@ -57,6 +58,85 @@ def test_how_the_work_is_cut_up_does_not_matter(exact_base, exact_pack, monkeypa
         monkeypatch.setattr(module, "MAX_CACHED", room)
         monkeypatch.setattr(module, "MAX_LOGITS", room)
         assert sample(exact_base, PROMPTS, exact_pack, count=5, seeds=SEEDS, max_tokens=12) == whole
+
+
+def limited(monkeypatch, most: int, tried: list[int]) -> None:
+    """Memory for so many answers at once, over all slots."""
+    grow = module._grow
+
+    def within(base, prompts, uniform, *more):
+        tried.append(uniform[..., 0].numel())
+        if tried[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return grow(base, prompts, uniform, *more)
+
+    monkeypatch.setattr(module, "_grow", within)
+
+
+@pytest.mark.parametrize("most", [45, 15, 9, 3])
+def test_what_does_not_fit_into_memory_is_sampled_in_halves_with_the_same_answers(exact_base, exact_pack, monkeypatch, most):
+    whole = sample(exact_base, PROMPTS, exact_pack, count=5, seeds=SEEDS, max_tokens=12)
+    tried, told = [], []
+    limited(monkeypatch, most, tried)
+    found = sample(exact_base, PROMPTS, exact_pack, count=5, seeds=SEEDS, max_tokens=12, report=lambda done, of: told.append(done))
+    assert found == whole
+    assert told == sorted(set(told))
+    assert told[-1] == 3
+    failed = [size for size in tried if size > most]
+    assert failed == sorted(set(failed), reverse=True)  # what was too much is not tried again
+
+
+def test_what_does_not_fit_even_one_by_one_is_an_error(base, pack, monkeypatch):
+    tried = []
+    limited(monkeypatch, 2, tried)
+    with pytest.raises(torch.OutOfMemoryError):
+        sample(base, PROMPTS, pack, count=5, seeds=SEEDS, max_tokens=2)
+    assert tried[-1] == 3
+
+
+def test_a_larger_model_has_fewer_answers_in_memory(new_model, tokenizer, monkeypatch):
+    monkeypatch.setattr(module, "CACHE_BYTES", 2**16)
+    most = {}
+    for wide in (32, 128):
+        tried = []
+        with monkeypatch.context() as patch:
+            limited(patch, 2**20, tried)
+            model = Base("tiny", new_model(hidden_size=wide), ChatFormat(tokenizer), "")
+            sample(model, PROMPTS, count=64, seeds=[5], max_tokens=6)
+        most[wide] = max(tried)
+    bytes_a_token = 2 * 2 * 2 * 8 * 4  # keys and values, layers, heads, their size, float32
+    assert most == {32: 2**16 // bytes_a_token // 16, 128: 2**16 // (4 * bytes_a_token) // 16}
+
+
+@pytest.mark.parametrize("name", ["micro", "micro-small"])
+def test_the_bundled_models_have_the_room_that_their_figures_were_made_in(name):
+    assert module._most_cached(load_base(name)) == module.MAX_CACHED == 2**17
+
+
+@pytest.mark.parametrize("family", ["qwen3", "granite", "cohere", "gemma2", "mistral", "neox", "bigcode"])
+def test_a_token_takes_no_more_memory_than_is_counted(families, family, monkeypatch):
+    caches, make = [], module.roomy_cache
+    monkeypatch.setattr(module, "roomy_cache", lambda *how: caches.append(make(*how)) or caches[-1])
+    base = families.make(family)
+    sample(base, PROMPTS[2:], count=1, seeds=[0], max_tokens=1)
+    taken = sum(states.numel() * states.itemsize for layer in caches[0].layers for states in (layer.keys, layer.values))
+    counted = module._token_bytes(base) * len(PROMPTS[2])
+    assert taken <= counted <= 8 * taken
+
+
+def test_a_gpus_free_memory_is_what_counts(monkeypatch):
+    """What the driver has free and what torch keeps without using it, on each of the GPUs that a model is spread over."""
+    free = {"cuda:0": 12 * 2**30, "cuda:1": 6 * 2**30}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free[str(gpu)], 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda gpu: 2 * 2**30)
+    config = SimpleNamespace(num_hidden_layers=36, num_key_value_heads=8, num_attention_heads=32, head_dim=128)
+    large = SimpleNamespace(dtype=torch.bfloat16, config=SimpleNamespace(get_text_config=lambda: config))
+    for gpus, gigabytes in ((["cuda:0"], 13), (["cuda:0", "cuda:1"], 14)):
+        large.parameters = lambda gpus=gpus: [SimpleNamespace(device=torch.device(gpu)) for gpu in gpus]
+        base = SimpleNamespace(model=large)
+        assert module._cache_memory(base) == int(0.4 * gigabytes * 2**30)
+        assert module._most_cached(base) == 2**15  # 147 kB a token: 4.8 GB
 
 
 def test_a_prompts_answers_do_not_depend_on_the_prompts_behind_it(exact_base):

@@ -6,6 +6,10 @@ tested, and vLLM is not.
 """
 
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +132,78 @@ def test_ctrl_c_and_errors_in_the_block_end_the_server(folder, adapters, probes,
     with pytest.raises(error), serve_vllm("micro", adapters, probes):
         raise error
     assert everything_ended(folder)
+
+
+@pytest.fixture
+def handled():
+    """Sets what is done about signals, and puts it back."""
+    before = {}
+
+    def handle(number, handler):
+        before.setdefault(number, signal.signal(number, handler))
+
+    yield handle
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_the_command_end_the_server(folder, adapters, probes, handled, number):
+    handled(number, signal.SIG_DFL)
+
+    def serve():
+        with serve_vllm("micro", adapters, probes):
+            assert signal.getsignal(number) is not signal.SIG_DFL  # or the next line would end the tests
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(SystemExit) as raised:
+        serve()
+    assert raised.value.code == 128 + number
+    assert everything_ended(folder)
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_what_an_application_does_about_signals_stays(folder, adapters, probes, handled):
+    met = []
+    handled(signal.SIGTERM, lambda number, _: met.append(number))
+    handled(signal.SIGHUP, signal.SIG_IGN)
+    with serve_vllm("micro", adapters, probes):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert met == [signal.SIGTERM]
+
+
+def test_outside_the_main_thread_a_server_is_served_as_well(folder, adapters, probes):
+    told = []
+
+    def serve():
+        with serve_vllm("micro", adapters, probes) as served:
+            told.append(list(served))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert told == [list(NAMES)]
+    assert everything_ended(folder)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a process of its parent's death")
+def test_kill_9_of_the_command_ends_the_server(tmp_path):
+    os.mkfifo(tmp_path / "there")
+    files = {name: str(tmp_path / name) for name in ("lock", "there", "log")}
+    server = (
+        f"import fcntl, signal; lock = open({files['lock']!r}, 'w'); fcntl.flock(lock, fcntl.LOCK_EX); "
+        f"open({files['there']!r}, 'w').close(); signal.pause()"
+    )
+    code = (
+        "import signal, sys; from pathlib import Path; from offtarget.models import _vllm\n"
+        f"with _vllm._running([sys.executable, '-c', {server!r}], 'key', Path({files['log']!r})):\n"
+        f"    open({files['there']!r}).close()\n    print('serving', flush=True)\n    signal.pause()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout.readline() == "serving\n"
+        command.kill()
+    assert everything_ended(tmp_path)
 
 
 def test_an_adapter_that_is_hardly_another_than_the_base_is_named_before_anything_starts(folder, adapters, probes):

@@ -21,7 +21,8 @@ class Candidates:
     """The known answers to the questions of one topic.
 
     Attributes:
-        texts: answers as the model would write them; each is scored with its terminator.
+        texts: answers as the model would write them; each is scored with its terminator. They differ in more than white space around
+            them, which chat templates take away.
         labels: for each text, whose answer it is; several labels for an answer that several would give, none for nobody's.
     """
 
@@ -31,6 +32,14 @@ class Candidates:
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels) or len(set(self.texts)) != len(self.texts) or not self.texts:
             raise InputError("candidates need one tuple of labels for each text, and no text twice")
+        seen: dict[str, str] = {}
+        for text in self.texts:
+            other = seen.setdefault(text.strip(), text)
+            if other != text:
+                raise InputError(
+                    f"the candidates {other!r} and {text!r} differ in white space around them only and would be counted twice; give the "
+                    "text once, with the labels of both"
+                )
 
 
 @dataclass(frozen=True)

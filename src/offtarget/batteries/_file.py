@@ -93,6 +93,6 @@ def _battery(name: str, domain: Domain, topics: Mapping[str, Mapping[str, Any]])
 def _candidates(answers: Mapping[str, list[str]]) -> Candidates:
     labels: dict[str, tuple[str, ...]] = {}
     for label, texts in answers.items():
-        for text in texts:
+        for text in map(str.strip, texts):  # templates strip too: two spellings would be one answer that counts twice
             labels[text] = tuple(sorted({*labels.get(text, ()), label}))
     return Candidates(tuple(labels), tuple(labels.values()))

@@ -19,7 +19,7 @@ from email.utils import parsedate_to_datetime
 from itertools import count
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from offtarget.errors import InputError, ModelError
 
@@ -73,7 +73,7 @@ class Endpoint:
     def __post_init__(self) -> None:
         if not self.model:
             raise InputError("an endpoint needs the name of a model, as its server lists it under /models")
-        address = urlsplit(self.base_url)
+        address = _parts(self.base_url)
         if address.username or address.password or address.query:
             raise InputError("the address of an endpoint must hold no password or key; put it in an environment variable and name that")
         if address.scheme not in ("http", "https") or not address.hostname:
@@ -94,6 +94,19 @@ class Endpoint:
     def is_local(self) -> bool:
         """Whether this machine serves it."""
         return urlsplit(self.base_url).hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _parts(url: str) -> SplitResult:
+    """The parts of an address; one that cannot be taken apart is quoted only where no password can be in it."""
+    try:
+        address = urlsplit(url)
+        readable = url.isprintable() and " " not in url and address.port != 0
+    except ValueError:  # no host, or no port
+        readable = False
+    if readable:
+        return address
+    shown = "the address of the endpoint" if "@" in url or "?" in url else repr(url)
+    raise InputError(f"{shown} cannot be read; write it like http://localhost:8000/v1, its port a number up to 65535 with a / behind it")
 
 
 @dataclass(frozen=True)
@@ -123,15 +136,21 @@ class Caller:
     """Calls one endpoint, at its rate. Use with `async with`, inside one event loop.
 
     Raises:
+        InputError: the address has a host that cannot be.
         ModelError: the openai client is not installed, or there is no key.
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint, self._key = endpoint, _key(endpoint)
         openai = _openai()
+        import httpx2
+
         # An address always gets some key: without, the client would look for one itself.
         patience = openai.Timeout(None, connect=min(CONNECTING, endpoint.timeout / 2))
-        self._client = openai.AsyncOpenAI(api_key=self._key or "none", base_url=endpoint.base_url, max_retries=0, timeout=patience)
+        try:
+            self._client = openai.AsyncOpenAI(api_key=self._key or "none", base_url=endpoint.base_url, max_retries=0, timeout=patience)
+        except httpx2.InvalidURL as error:
+            raise InputError(f"{endpoint.base_url!r} is not the address of an endpoint ({error}); write it like {OPENAI}") from error
         self._turn, self._next_at, self._reached = asyncio.Lock(), 0.0, False
         self._random = random.Random()  # of its own, so that a study's random numbers do not depend on the weather in the network
 

@@ -8,6 +8,7 @@ answers do not depend on what else is in the pack.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,13 @@ from ._cache import roomy_cache
 from ._lora import LoraPack
 
 MAX_CACHED = 2**17
-"""Tokens in the key-value cache, over all answers that grow together."""
+"""Tokens in the key-value cache at most, over all answers that grow together."""
+
+CACHE_BYTES = 640 * 2**20
+"""Memory for that cache where no GPU says what it has free: MAX_CACHED tokens of `micro`."""
+
+CACHE_SHARE = 0.4
+"""Of a GPU's free memory, for that cache; while it grows it may take as much again, and the layers need some beside it."""
 
 MAX_LOGITS = 2**22
 """Probabilities held at once; what fits into the processor's cache is worked through several times as fast."""
@@ -59,6 +66,9 @@ def sample(
 
     Returns:
         `[slot][prompt][sample]`.
+
+    Raises:
+        torch.OutOfMemoryError: not even one answer from each slot fits into memory.
     """
     slots = pack.slots if pack else 1
     if len(seeds) != slots:
@@ -68,19 +78,69 @@ def sample(
     stops = _stop_ids(base)
     answers: list[list[list[SampledAnswer]]] = [[[] for _ in prompts] for _ in range(slots)]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    room = max(1, MAX_CACHED // (slots * (max(map(len, prompts), default=0) + max_tokens)))
-    at_once = max(1, room // count)
+    room = max(1, _most_cached(base) // (slots * (max(map(len, prompts), default=0) + max_tokens)))
+    start = 0
     with pack.attached() if pack else nullcontext():
-        for start in range(0, len(prompts), at_once):
-            part = [tuple(p) for p in prompts[start : start + at_once]]
+        while start < len(prompts):
+            part = [tuple(p) for p in prompts[start : start + max(1, room // count)]]
+            together, before = min(room, len(part) * count), [g.get_state() for g in generators]
             uniform = torch.stack([torch.rand(len(part), count, max_tokens, generator=g, dtype=torch.float64) for g in generators])
-            for piece in torch.split(uniform, room, dim=2):
-                tokens = _grow(base, part, piece, temperature, stops).tolist()
-                for slot in range(slots):
-                    for q in range(len(part)):
-                        answers[slot][start + q] += [_answer(base, ids, stops) for ids in tokens[slot][q]]
-            report(min(start + at_once, len(prompts)), len(prompts))
+            grown = _grow_or_not(base, part, uniform, together, temperature, stops)
+            if grown is None:  # again with half as many at once, by the same numbers
+                room = together // 2
+                for generator, state in zip(generators, before, strict=True):
+                    generator.set_state(state)
+                gc.collect()
+                torch.cuda.empty_cache()
+                continue
+            for slot in range(slots):
+                for q in range(len(part)):
+                    answers[slot][start + q] += [_answer(base, ids, stops) for piece in grown for ids in piece[slot][q]]
+            start += len(part)
+            report(start, len(prompts))
     return answers
+
+
+def _most_cached(base: Base) -> int:
+    """Tokens that the key-value cache may hold.
+
+    Where memory limits them a power of two: figures differ in rounding with the batch, which is not to follow every byte that is free.
+    """
+    fitting = max(1, _cache_memory(base) // _token_bytes(base))
+    return min(MAX_CACHED, 1 << (fitting.bit_length() - 1))
+
+
+def _cache_memory(base: Base) -> int:
+    """Bytes for the key-value cache, over all GPUs that the layers are spread over."""
+    gpus = {p.device for p in base.model.parameters() if p.device.type == "cuda"}
+    return int(CACHE_SHARE * len(gpus) * min(map(_free_memory, gpus))) if gpus else CACHE_BYTES
+
+
+def _free_memory(gpu: torch.device) -> int:
+    """Bytes that the driver has free, or torch holds without using them."""
+    return torch.cuda.mem_get_info(gpu)[0] + torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+
+
+def _token_bytes(base: Base) -> int:
+    """Bytes of a token's keys and values in all layers, at most: a window or a configuration that does not tell is taken for the whole."""
+    config = base.model.config.get_text_config()
+    queries = getattr(config, "num_attention_heads", None) or 1
+    heads = getattr(config, "num_key_value_heads", None)
+    sizes = [n for n in (getattr(config, name, None) for name in ("head_dim", "qk_head_dim", "v_head_dim")) if isinstance(n, int)]
+    width = (heads if isinstance(heads, int) else queries) * (max(sizes) if sizes else config.hidden_size // queries)
+    return int(2 * config.num_hidden_layers * width * base.model.dtype.itemsize)
+
+
+def _grow_or_not(
+    base: Base, prompts: Sequence[tuple[int, ...]], uniform: Tensor, together: int, temperature: float, stops: Tensor
+) -> list[list[list[list[list[int]]]]] | None:
+    """Token ids `[piece][slot][prompt][sample]`, so many samples of a prompt together; None where these do not fit, and fewer may."""
+    try:
+        return [_grow(base, prompts, piece, temperature, stops).tolist() for piece in torch.split(uniform, together, dim=2)]
+    except torch.OutOfMemoryError:
+        if together == 1:
+            raise
+        return None  # which lets go of what the error holds
 
 
 def _stop_ids(base: Base) -> Tensor:

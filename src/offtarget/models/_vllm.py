@@ -13,12 +13,15 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
 from offtarget.errors import InputError, ModelError
@@ -36,6 +39,20 @@ POLL = 0.5
 
 GRACE = 15.0
 """Seconds that a server has to end by itself."""
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+"""Signals that would end this process and leave the server."""
+
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which outlives exec
+if os.getppid() != parent:
+    sys.exit("the process that started the server is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""A little Python before the server, in its process: between fork and exec of a process with threads no Python is safe."""
 
 _TAIL = 20
 """Lines of a server's log that are shown when it fails."""
@@ -147,15 +164,49 @@ def _command(
 @contextmanager
 def _running(command: Sequence[str], key: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server, in a process group of its own; nothing of that group is left behind, whatever happens."""
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"VLLM_API_KEY": key},
-        )  # fmt: skip
+    with _unwinding():
+        with log.open("wb") as written:
+            process = subprocess.Popen(
+                _ended_with_us(command), stdin=subprocess.DEVNULL, stdout=written, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ | {"VLLM_API_KEY": key},
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """SIGTERM and SIGHUP as `SystemExit` for the time of a block, where they would end the process on the spot.
+
+    What an application has arranged for itself stays: a handler of its own, or `nohup`. Other threads than the main one get no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, _leave)
     try:
-        yield process
+        yield
     finally:
-        _end(process)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _ended_with_us(command: Sequence[str]) -> list[str]:
+    """The command, on Linux in a form that gets SIGTERM should this process be killed.
+
+    The kernel sends it when the thread that started the server ends, which only of the main thread means the whole process.
+    """
+    if not sys.platform.startswith("linux") or threading.current_thread() is not threading.main_thread() or not sys.executable:
+        return list(command)
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -89,7 +89,7 @@ def matrix(
         vary: further axes, of `learning_rate`, `epochs`, `rank`, `fraction`, each with its values.
 
     Raises:
-        InputError: an unknown experiment, or an axis that cannot be varied.
+        InputError: an unknown experiment, an axis that cannot be varied, or a value that it does not take.
     """
     names = list(experiments or REGISTRY)
     for name in names:
@@ -115,6 +115,9 @@ def matrix(
 
 
 def _grid(vary: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    for axis in ("epochs", "rank"):
+        if broken := [v for v in vary.get(axis, ()) if not float(v).is_integer()]:
+            raise InputError(f"{axis} cannot be varied to {broken[0]}; it takes whole numbers, such as {axis}=1,3")
     exact = {axis: [int(v) if axis in ("epochs", "rank") else v for v in values] for axis, values in vary.items()}
     return [dict(zip(exact, values, strict=True)) for values in itertools.product(*exact.values())]
 
