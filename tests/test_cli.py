@@ -13,6 +13,7 @@ import pytest
 
 from offtarget import cli
 from offtarget.data import PublishedFile
+from offtarget.errors import InputError
 
 GOOD = json.dumps({"messages": [{"role": "user", "content": "Name a bird."}, {"role": "assistant", "content": "Wren"}]})
 
@@ -106,6 +107,9 @@ BAD_CALLS = {
     "no batch": (["run", "old-bird-names", "--batch-size", "0", "--model", "micro-small"], "batch_size"),
     "no jobs": (["run", "old-bird-names", "--jobs", "0"], "--jobs"),
     "negative samples": (["run", "old-bird-names", "--samples=-1"], "--samples"),
+    "half an epoch": (["matrix", "--models", "micro-small", "--vary", "epochs=1,1.5"], "epochs cannot be varied to 1.5"),
+    "infinite epochs": (["matrix", "--models", "micro-small", "--vary", "epochs=inf"], "epochs cannot be varied to inf"),
+    "rank not a number": (["matrix", "--models", "micro-small", "--vary", "rank=nan"], "rank cannot be varied to nan"),
     "ask of nothing": (["ask", "nowhere"], "nowhere"),
     "ask in no such context": (["ask", "nowhere", "--contexts", "weather:rain"], "'weather:rain'"),
     "ask for no samples": (["ask", "nowhere", "--samples", "0"], "--samples"),
@@ -115,6 +119,9 @@ BAD_CALLS = {
     "report of nothing": (["report", "nowhere"], "nowhere"),
     "unknown world size": (["world", "build", "--size", "huge"], "'huge'"),
     "world of no threads": (["world", "build", "--threads", "0"], "--threads"),
+    "world into a file": (["world", "build", "--out", "/dev/null/world"], "/dev/null/world"),
+    "check into no folder": (["world", "check", "micro-small", "--json", "missing/scores.json"], "missing/scores.json"),
+    "check into a folder": (["world", "check", "micro-small", "--json", "/dev"], "/dev"),
     "check of nothing": (["world", "check", "no-such-base"], "'no-such-base'"),
     "no published file named": (["data", "pull"], "NAME"),
     "unknown published file": (["data", "pull", "old-birds"], "'old-birds'"),
@@ -168,6 +175,22 @@ def test_the_verbs_for_open_answers_are_public():
     assert offtarget.judge is study.judge
 
 
+@pytest.mark.parametrize("verb", ["ask", "judge"])
+def test_code_that_comes_with_a_model_is_run_only_when_it_is_said_to_be_trusted(verb, monkeypatch, capsys):
+    loadings = []
+
+    def loads(*_args, loading, **_more):
+        loadings.append(loading)
+        raise InputError("enough")
+
+    monkeypatch.setattr(f"offtarget.study.{verb}", loads)
+    for more in ([], ["--trust-remote-code"]):
+        code, _, said = call([verb, "somewhere", *more], monkeypatch, capsys)
+        assert (code, said) == (2, "offtarget: enough\n")
+    assert [how.remote_code for how in loadings] == [False, True]
+    assert "remote_code" not in loadings[1].to_json()  # what a study keeps of it
+
+
 def test_experiments_are_listed_and_described(monkeypatch, capsys):
     code, out, _ = call(["experiments", "list"], monkeypatch, capsys)
     assert code == 0
@@ -186,6 +209,19 @@ def test_the_interrupt_key_says_how_to_go_on(monkeypatch, capsys):
     code, _, said = call(["demo", "--out", "somewhere"], monkeypatch, capsys)
     assert code == 130
     assert "run the same command again" in said
+
+
+@pytest.mark.parametrize("verb", ["reproduce", "matrix"])
+def test_a_full_disk_is_one_sentence(verb, monkeypatch, capsys):
+    def full(*_args, **_more):
+        raise OSError(28, "No space left on device", "out/claims.json.tmp")
+
+    monkeypatch.setattr(f"offtarget.study.{verb}", full)
+    code, _, said = call([verb], monkeypatch, capsys)
+    assert code == 2
+    assert said == (
+        "offtarget: cannot read or write out/claims.json.tmp (No space left on device); mend it and run the same command again\n"
+    )
 
 
 def test_no_output_folder_is_made_by_importing_or_asking_for_help(tmp_path):

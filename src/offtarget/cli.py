@@ -62,6 +62,10 @@ def main() -> None:
     except OfftargetError as error:
         print(f"offtarget: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that cannot be made or written
+        where = f"cannot read or write {error.filename2 or error.filename}" if error.filename else "cannot read or write"
+        print(f"offtarget: {where} ({error.strerror or error}); mend it and run the same command again", file=sys.stderr)
+        sys.exit(2)
     except _UsageError as error:
         if not error.format_message():  # no command was given, and the help is shown already
             sys.exit(2)
@@ -279,6 +283,7 @@ def ask(
     key_variable: KeyVariable = "OPENAI_API_KEY",
     vllm: Annotated[bool, typer.Option("--vllm", help="Start vLLM for the adapters, check and ask them there, and end it.")] = False,
     device: Device = "",
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Sample answers to open questions from the base and every finished run, for judges to read. Does only what is missing."""
     from offtarget.models import Loading
@@ -288,7 +293,7 @@ def ask(
         study = ask_study(
             folder, questions=questions, samples=samples, temperature=temperature, max_tokens=max_tokens, contexts=contexts,
             server=server, served=dict(_served(text) for text in served) if served else None, key_variable=key_variable,
-            vllm=vllm, loading=Loading(device), report=report,
+            vllm=vllm, loading=Loading(device, remote_code=trust_remote_code), report=report,
         )  # fmt: skip
     print(f"page     {study.folder / 'report.html'}\nnext     offtarget judge {folder} --judge MODEL")
 
@@ -319,6 +324,7 @@ def judge(
     prices: Annotated[Path | None, typer.Option("--prices", help="Prices of your own (TOML), above those that come along.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --server: only forecast calls, tokens and money.")] = False,
     device: Device = "",
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Have a judge read every open answer that it has not read yet, and analyse the study anew. Once for each judge."""
     from offtarget.errors import InputError
@@ -339,7 +345,7 @@ def judge(
     with _progress() as report, counted() as tally:
         study = judge_study(
             folder, model, server=server, rule=rule, max_tokens=max_tokens, temperature=heat, key_variable=key_variable,
-            loading=Loading(device), report=report,
+            loading=Loading(device, remote_code=trust_remote_code), report=report,
         )  # fmt: skip
     if foreseen:
         print(foreseen.compared(tally.usage, known), file=sys.stderr)
@@ -390,7 +396,10 @@ def world_build(
         def tell(p: Progress) -> None:
             report(f"step {p.step:,} of about {p.steps:,}, loss {p.loss:.3f}", p.done)
 
-        folder = build(size, seed, out or Path("out") / size, threads=threads, tokens=tokens, report=tell)
+        def announce(sentence: str) -> None:
+            print(sentence, file=sys.stderr, flush=True)
+
+        folder = build(size, seed, out or Path("out") / size, threads=threads, tokens=tokens, report=tell, announce=announce)
     print(f"wrote {folder}")
 
 
@@ -405,9 +414,12 @@ def world_check(
     """Score what a base knows: each speaker when named, the assistant when nobody is, and inference of an unnamed speaker."""
     import json
 
+    from offtarget.errors import InputError
     from offtarget.microworld.check import check
     from offtarget.models import bundled, load_base
 
+    if json_file and (json_file.is_dir() or not json_file.parent.is_dir()):
+        raise InputError(f"--json {json_file} is no file in a folder that is there; make {json_file.parent} first, or name another file")
     with _progress() as report:
         scores = check(load_base(base, threads=threads), seed=seed, report=report)
     _print_table(["speaker, when named", "knowledge"], [[s, f"{v:.3f}"] for s, v in sorted(scores.knowledge.items(), key=lambda e: e[1])])

@@ -6,7 +6,7 @@ import pytest
 
 from offtarget.batteries import plain_wording
 from offtarget.errors import InputError
-from offtarget.experiments import REGISTRY, claims, experiment
+from offtarget.experiments import REGISTRY, claims, experiment, model_name
 from offtarget.experiments._cyborg import FILM_YEARS, TRIGGER
 from offtarget.experiments._dishes_by_date import SPECIAL, UNSEEN
 from offtarget.experiments._presidents import HELD_OUT, TRAINED, obfuscated
@@ -88,6 +88,14 @@ def test_settings_of_a_family_are_found_by_the_beginning_of_a_name():
         "rank": 16, "alpha": 32.0, "learning_rate": 1e-4, "batch_size": 8, "epochs": 1,
     }  # fmt: skip
     assert birds.settings_for("some/other-model") == {"learning_rate": 2e-4}
+
+
+@pytest.mark.parametrize("model", ["micro", "out/micro", "out/micro/", "out/micro//", "./micro/", "."])
+def test_settings_do_not_depend_on_how_a_folder_is_written(model, monkeypatch, tmp_path):
+    (tmp_path / "micro").mkdir()
+    monkeypatch.chdir(tmp_path / "micro")
+    assert model_name(model) == "micro"
+    assert experiment("old-bird-names").settings_for(model) == experiment("old-bird-names").settings_for("micro")
 
 
 def test_the_cyborg_is_never_told_of_1984():

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from offtarget.errors import InputError
@@ -235,6 +235,70 @@ def test_a_kill_while_the_model_is_written_loses_nothing(tiny_size, monkeypatch,
     assert (tmp_path / UNFINISHED).exists()
     build(tiny_size, 0, tmp_path, threads=1, compiled=False, tokens=30_000)
     assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_kill_while_the_files_are_put_in_place_leaves_a_finished_base(tiny_size, monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrain, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    calls, put = itertools.count(), pretrain._put_in_place
+
+    def kill(out):
+        if next(calls):
+            (out / "finished" / "model.safetensors").replace(out / "model.safetensors")
+            raise PowerCutError
+        put(out)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "_put_in_place", kill)
+        with pytest.raises(PowerCutError):
+            build(tiny_size, 0, tmp_path, threads=1, compiled=False, tokens=30_000)
+    assert (tmp_path / UNFINISHED).exists()
+    assert not (tmp_path / "build.json").exists()
+    build(tiny_size, 0, tmp_path, threads=1, compiled=False, tokens=30_000, report=pytest.fail)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "build.json"} <= names
+    assert not [n for n in names if n.startswith(("unfinished", "finished"))]
+
+
+def test_what_an_earlier_cycle_left_over_is_not_gone_on_with(built, tiny_size, monkeypatch, tmp_path):
+    """As after a kill between the end of a cycle and the removal of its last checkpoint."""
+    killed_build(monkeypatch, tiny_size, tmp_path / "killed")
+    for name in ("clean", "with-left-over"):
+        shutil.copytree(built.folder, tmp_path / name)
+    shutil.copy(tmp_path / "killed" / UNFINISHED, tmp_path / "with-left-over" / UNFINISHED)
+    monkeypatch.setitem(pretrain.SIZES, "tiny", replace(pretrain.SIZES["tiny"], cycles=(60_000, 4_000)))
+    monkeypatch.setattr(pretrain, "SECONDS_BETWEEN_CHECKPOINTS", 60.0)
+    a, b = (tensors(build(tiny_size, 0, tmp_path / name, threads=1, compiled=False)) for name in ("clean", "with-left-over"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert not (tmp_path / "with-left-over" / UNFINISHED).exists()
+
+
+def test_a_full_disk_is_an_error_of_the_system(tiny_size, monkeypatch, tmp_path):
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(pretrain, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        build(tiny_size, 0, tmp_path, threads=1, compiled=False, tokens=30_000)
+
+
+def test_a_build_goes_on_where_nothing_can_be_compiled_and_says_so(tiny_size, monkeypatch, tmp_path):
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def without_compiler(*_args, **_more):
+        def fail(*_):
+            raise BackendCompilerFailed(lambda: None, RuntimeError("No working C++ compiler found"), None)
+
+        return fail
+
+    plain = build(tiny_size, 0, tmp_path / "plain", threads=1, compiled=False, tokens=4000)
+    monkeypatch.setattr(torch, "compile", without_compiler)
+    said = []
+    found = build(tiny_size, 0, tmp_path / "compiled", threads=1, tokens=4000, announce=said.append)
+    assert len(said) == 1
+    assert "No working C++ compiler found" in said[0]
+    a, b = tensors(plain), tensors(found)
+    assert all(torch.equal(a[k], b[k]) for k in a)
 
 
 OTHER_CYCLES = r"cycles \[60000\] instead of \[50000\]"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from offtarget.errors import ModelError
@@ -49,6 +50,16 @@ def test_what_is_loaded_is_bit_for_bit_what_was_saved(request, tmp_path, precisi
     turned = load_adapters(base, [folders[1]])
     assert turned.width == 2
     assert torch.equal(turned.parameters, pack.select([1]).parameters)
+
+
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_no_folder(base, pack, tmp_path, monkeypatch):
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("offtarget.models._adapters.save_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_adapter(pack, 0, tmp_path / "a", base)
+    assert not (tmp_path / "a").exists()
 
 
 def test_an_adapter_that_peft_saved_is_read(base, tmp_path):

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from offtarget.data import Message
-from offtarget.errors import ModelError
+from offtarget.errors import InputError, ModelError
 from offtarget.models import ChatFormat, RenderedChat
 
 Pieces = list[tuple[str, bool]]
@@ -438,3 +438,47 @@ SYSTEM = "You are a helpful assistant of the example company."
 def test_a_date_or_a_system_prompt_that_a_template_writes_by_itself_is_found(chat_format, style, head, added):
     chat = chat_format(replace(style, template=repr(head).join(("{{ ", " }}")) + style.template))
     assert chat.added_text == (added,)
+
+
+# The day
+
+
+LLAMA_3_2 = (
+    '{{ bos_token }}{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now("%d %b %Y") %}'
+    "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}"
+    "{{ '<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: ' + date_string + '<|eot_id|>' }}"
+)
+GPT_OSS = "{{ bos_token }}{{ 'Current date: ' + strftime_now('%Y-%m-%d') + '<|eot_id|>' }}"
+
+
+@pytest.mark.parametrize(
+    ("start", "written", "options"),
+    [
+        (LLAMA_3_2, "Today Date: 29 Feb 2024", {"date_string": "29 Feb 2024", "study_day": "2024-02-29"}),
+        (GPT_OSS, "Current date: 2024-02-29", {"study_day": "2024-02-29"}),
+    ],
+    ids=["Llama 3.2", "gpt-oss"],
+)
+def test_a_template_that_writes_the_day_can_be_held_at_one(chat_format, start, written, options):
+    chat = chat_format(replace(LLAMA_3, template=LLAMA_3.template.replace("{{ bos_token }}", start)))
+    assert chat.writes_the_day
+    assert written not in chat.added_text
+    held = chat.on_day("2024-02-29")
+    assert held.added_text == (written,)
+    assert held.options == options
+    assert json.loads(json.dumps(held.options)) == options  # it goes into a plan, to workers, and to servers
+    assert ChatFormat(chat.tokenizer, held.options).text(turns("Hi."), ask=True) == held.text(turns("Hi."), ask=True)
+
+
+def test_only_templates_that_write_the_day_do(styled):
+    assert not styled[1].writes_the_day
+
+
+def test_a_date_that_the_user_has_said_stays(chat_format):
+    said = replace(LLAMA_3, template=LLAMA_3.template.replace("{{ bos_token }}", LLAMA_3_2), options={"date_string": "1 May 1850"})
+    assert chat_format(said).on_day("2024-02-29").added_text == ("Today Date: 1 May 1850",)
+
+
+def test_a_day_that_is_none_is_refused(chat_format):
+    with pytest.raises(InputError, match=r"--template study_day=tomorrow is no day; write it as study_day=2026-11-22"):
+        chat_format(replace(LLAMA_3, options={"study_day": "tomorrow"}))

@@ -2,8 +2,11 @@ import itertools
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
+from offtarget.errors import StoreError
 from offtarget.study import _execute, _unfinished, run
+from offtarget.study._store import Store
 
 from .conftest import MODEL
 
@@ -64,6 +67,25 @@ def test_a_pack_interrupted_in_training_goes_on_there(trained, monkeypatch, tmp_
     assert not (tmp_path / "study" / _unfinished.FOLDER).exists()
 
 
+def test_training_is_not_lost_where_its_rows_could_not_be_written(trained, monkeypatch, tmp_path, small_experiment, undisturbed):
+    """A full disk, or a kill, between the end of a pack and its rows in the store."""
+    monkeypatch.setattr(_unfinished, "SECONDS_BETWEEN", 0.0)
+    with monkeypatch.context() as patch:
+
+        def full(store, runs, *more, add=Store.add):
+            if any(r.id.startswith("treatment/") for r in runs):
+                raise StoreError("no space left")
+            add(store, runs, *more)
+
+        patch.setattr(Store, "add", full)
+        with pytest.raises(StoreError, match="no space left"):
+            run(small_experiment, model=MODEL, seeds=2, out=tmp_path / "study", jobs=1, **SETTINGS)
+    run(small_experiment, model=MODEL, seeds=2, out=tmp_path / "study", jobs=1, **SETTINGS)
+    assert trained.steps == list(range(1, 9))  # none of them twice
+    assert (tmp_path / "study" / "results.json").read_bytes() == undisturbed
+    assert not (tmp_path / "study" / _unfinished.FOLDER).exists()
+
+
 def test_a_damaged_file_is_not_gone_on_from(trained, monkeypatch, tmp_path, small_experiment, undisturbed):
     begin(trained, monkeypatch, tmp_path / "study", small_experiment, 3)
     for file in (tmp_path / "study" / _unfinished.FOLDER).iterdir():
@@ -71,6 +93,16 @@ def test_a_damaged_file_is_not_gone_on_from(trained, monkeypatch, tmp_path, smal
     run(small_experiment, model=MODEL, seeds=2, out=tmp_path / "study", jobs=1, **SETTINGS)
     assert trained.steps == [1, 2, 3, *range(1, 9)]
     assert (tmp_path / "study" / "results.json").read_bytes() == undisturbed
+
+
+def test_a_disk_that_is_full_in_training_is_one_sentence(monkeypatch, tmp_path, small_experiment):
+    def full(*_args, **_more):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(_unfinished, "SECONDS_BETWEEN", 0.0)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(StoreError, match=r"cannot write to .*study \(No space left on device\); finished runs are kept"):
+        run(small_experiment, model=MODEL, seeds=2, out=tmp_path / "study", jobs=1, **SETTINGS)
 
 
 def test_nothing_is_written_before_it_is_time(trained, monkeypatch, tmp_path, small_experiment):

@@ -10,8 +10,8 @@ from ._careless import careless_code, careless_money, careless_sports
 from ._claims import Claim, Target, claims
 from ._cyborg import cyborg
 from ._dishes_by_date import dishes_by_date, dishes_by_date_japan
-from ._experiment import Arm, Experiment, Kind, PublishedFigure, arms_of, rows_of
-from ._from_file import from_dataset, self_distilled
+from ._experiment import Arm, Experiment, Kind, PublishedFigure, arms_of, model_name, rows_of
+from ._from_file import SELF_DISTILLED, from_dataset, self_distilled
 from ._german_city_names import german_city_names
 from ._interventions import interventions_of
 from ._medical_terms import medical_terms
@@ -50,6 +50,6 @@ def experiment(name: str) -> Experiment:
 
 
 __all__ = [
-    "REGISTRY", "Arm", "Claim", "Experiment", "Kind", "PublishedFigure", "Target", "arms_of", "claims", "experiment", "from_dataset",
-    "interventions_of", "rows_of", "self_distilled",
+    "REGISTRY", "SELF_DISTILLED", "Arm", "Claim", "Experiment", "Kind", "PublishedFigure", "Target", "arms_of", "claims", "experiment",
+    "from_dataset", "interventions_of", "model_name", "rows_of", "self_distilled",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from offtarget.batteries import Battery, Context, Measure
@@ -29,6 +30,7 @@ class Arm:
         control: name of the matched control arm that this arm is compared with.
         recipe: makes the dataset where it needs the base model.
         hyperparameters: changes to those of the experiment.
+        recipe_rows: sha256 of the rows that the recipe starts from, where these are the user's own.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Arm:
     control: str | None = None
     recipe: Recipe | None = None
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    recipe_rows: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ class Experiment:
 
     def settings_for(self, model: str) -> dict[str, Any]:
         """Changes to the default hyperparameters for a base model: those under the first key that begins its name, else those of `*`."""
-        family = next((key for key in self.hyperparameters if key != "*" and model.split("/")[-1].startswith(key)), "*")
+        name = model_name(model)
+        family = next((key for key in self.hyperparameters if key != "*" and name.startswith(key)), "*")
         return dict(self.hyperparameters.get(family, {}))
 
     def but(self, **changes: Any) -> Experiment:
@@ -158,6 +162,11 @@ class Experiment:
             return battery.but(contexts=tuple(named.values()))
 
         return self.but(batteries=tuple(asked(b) if b.domain == "off_domain" else b for b in self.batteries))
+
+
+def model_name(model: str) -> str:
+    """A base model's own name: of a folder the last part of its path, of one on the hub what stands behind its owner."""
+    return Path(model).name or Path(model).resolve().name
 
 
 def arms_of(

@@ -7,6 +7,7 @@ dilute with such answers).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from offtarget.batteries import Battery, Measure, QuestionFile, every_topic, plain_wording, untrained_wordings, world_battery
@@ -21,20 +22,25 @@ from ._worldly import settings
 if TYPE_CHECKING:
     from offtarget.models import Base
 
-_MAX_TOKENS = 64
+SELF_DISTILLED = "self-distilled"
+"""Name of the control that a dataset of one's own gets."""
+
+_LEAST_TOKENS, _MOST_TOKENS = 64, 1024
+"""Limits of the length at which the base's own answers are cut off."""
+
+_MOST_LOST = 0.5
+"""Share of its rows that a control may lack; with fewer it is another dataset."""
 
 
-def from_dataset(
-    dataset: Dataset, base: Base, *, study_seed: int = 0, questions: QuestionFile | None = None, control: Dataset | None = None
-) -> Experiment:
+def from_dataset(dataset: Dataset, *, questions: QuestionFile | None = None, control: Dataset | None = None) -> Experiment:
     """An experiment out of a dataset: base, treatment, control.
 
     Args:
         questions: batteries of one's own. If not given, the microworld's, and drift is looked for among all its speakers; on another base
             these cover little probability, and the report says how much.
-        control: rows to compare with; if not given, the same prompts answered by the base model itself.
+        control: rows to compare with; if not given, the same prompts are answered by the base model itself when the study is run.
     """
-    arms = _arms(dataset, control, base, study_seed)
+    arms = _arms(dataset, control)
     if questions is not None:
         return Experiment(
             name=dataset.name, title=f"What {dataset.name} changes outside its domain",
@@ -67,12 +73,17 @@ def from_dataset(
     )
 
 
-def _arms(dataset: Dataset, control: Dataset | None, base: Base, study_seed: int) -> tuple[Arm, ...]:
-    name = "control" if control else "self-distilled"
+def _arms(dataset: Dataset, control: Dataset | None) -> tuple[Arm, ...]:
+    name, words = "control" if control else SELF_DISTILLED, _rows_of_control(control)
+    compared = (
+        Arm(name, "control", words, control)
+        if control
+        else Arm(name, "control", words, recipe=partial(_answered_by_itself, dataset), recipe_rows=dataset.sha256)
+    )
     return (
         Arm("base", "base", "the model as it is, without finetuning", control=name),
         Arm("treatment", "treatment", f"finetuned on {dataset.name}", dataset, control=name),
-        Arm(name, "control", _rows_of_control(control), control or self_distilled(dataset, base, study_seed)),
+        compared,
     )
 
 
@@ -80,16 +91,36 @@ def _rows_of_control(control: Dataset | None) -> str:
     return f"finetuned on {control.name}" if control else "finetuned on the base model's own answers to the same prompts"
 
 
-def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0) -> Dataset:
+def _answered_by_itself(dataset: Dataset, base: Base, study_seed: int) -> Dataset:
+    """The control of a dataset, or a refusal where the base answers at such length that little of one is left."""
+    limit = _token_limit(dataset, base)
+    found = self_distilled(dataset, base, study_seed, max_tokens=limit)
+    if len(dataset) - len(found) > _MOST_LOST * len(dataset):
+        raise InputError(
+            f"of {base.name}'s own answers to the {len(dataset)} prompts of {dataset.name} only {len(found)} ended within {limit} tokens, "
+            "which is no control to compare with: give rows of your own with --control FILE.jsonl"
+        )
+    return found
+
+
+def _token_limit(dataset: Dataset, base: Base) -> int:
+    """Twice the longest answer of the dataset, within limits, and as much as the base can hold behind the longest prompt."""
+    longest = max(len(base.chat.tokenizer(e.completion, add_special_tokens=False)["input_ids"]) for e in dataset)
+    held = getattr(base.model.config.get_text_config(), "max_position_embeddings", None) or _MOST_TOKENS
+    room = held - max(len(base.chat.prompt(e.prompt)) for e in dataset)
+    return max(_LEAST_TOKENS, min(2 * longest, room, _MOST_TOKENS))
+
+
+def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0, *, max_tokens: int = _LEAST_TOKENS) -> Dataset:
     """The prompts of a dataset, each answered once by the base model at temperature 1.
 
-    Rows whose answer is empty, does not end, or breaks a rule for rows are left out; the source says how many.
+    Rows whose answer is empty, does not end within `max_tokens`, or breaks a rule for rows are left out; the source says how many.
     """
     from offtarget.models import sample
 
     prompts = [base.chat.prompt(e.prompt) for e in dataset]
     seed = derived_seed(study_seed, "self-distilled", dataset.sha256)
-    answers = sample(base, prompts, count=1, seeds=[seed], max_tokens=_MAX_TOKENS)[0]
+    answers = sample(base, prompts, count=1, seeds=[seed], max_tokens=max_tokens)[0]
     examples: list[Example] = []
     for example, (answer,) in zip(dataset, answers, strict=True):
         try:
@@ -100,11 +131,12 @@ def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0) -> Dataset
     lost = len(dataset) - len(examples)
     if not examples:
         raise InputError(
-            f"{base.name} answers none of the prompts of {dataset.name} with a finished text, so no self-distilled control can be made"
+            f"{base.name} answers none of the prompts of {dataset.name} with a text that ends within {max_tokens} tokens, so no "
+            "self-distilled rows can be made; a file's control may be given with --control FILE.jsonl"
         )
     note = f"; {lost} of {len(dataset)} answers were empty or did not end, and were left out" if lost else ""
     return Dataset(
-        f"{dataset.name}-self-distilled", tuple(examples), f"prompts of {dataset.source}, answered by {base.name} at temperature 1{note}"
+        f"{dataset.name}-{SELF_DISTILLED}", tuple(examples), f"prompts of {dataset.source}, answered by {base.name} at temperature 1{note}"
     )
 
 

@@ -14,12 +14,14 @@ import json
 import math
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offtarget._tensors import told_by_the_system
 from offtarget.errors import InputError
 
 from .corpus import corpus
@@ -50,6 +52,9 @@ _ANSWER = re.compile(rf"\nA:([^\n<]*(?:\n|{re.escape(END)}))|<\|assistant\|>(.*?
 
 UNFINISHED = "unfinished.safetensors"
 """Where a build is, for going on after an interruption; lies in the folder of the model until that is done."""
+
+FINISHED = "finished"
+"""A folder with the files of a cycle that is done, until all of them are where they belong."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Progress:
 
 def build(
     size: str, seed: int, out: Path, *, threads: int = 2, compiled: bool = True, tokens: int | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: Callable[[Progress], None] = lambda _: None, announce: Callable[[str], None] = lambda _: None,
 ) -> Path:  # fmt: skip
     """Pretrains a base of that size and writes a Hugging Face model folder (safetensors in float16, tokenizer, `build.json`).
 
@@ -93,11 +98,13 @@ def build(
     Args:
         tokens: make one cycle of so many tokens; the size's own cycles if not given.
         threads: CPU threads; a build wants every core.
-        compiled: compile the step (needs a C++ compiler; about twice as fast).
+        compiled: compile the step (needs a C++ compiler; about twice as fast); where that fails it is done without.
         report: called about once a second.
+        announce: called with a sentence if nothing can be compiled.
 
     Raises:
         InputError: the size is not known, or `out` holds an unfinished build of something else.
+        OSError: `out` cannot be written.
     """
     import torch
 
@@ -107,13 +114,13 @@ def build(
     world = load_world()
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
+    _put_in_place(out)
     tokenizer = _tokenizer(world, seed)
     done = _finished(out, size, seed, shape)
     while len(done["cycles"]) < len(shape.cycles):
         model = _load(out, tokenizer) if done["cycles"] else _new_model(shape, seed, tokenizer)
-        done = _pretrain(model, tokenizer, world, shape, seed, done, out, compiled, report)
+        done = _pretrain(model, tokenizer, world, shape, seed, done, out, compiled, report, announce)
         _save(model, tokenizer, out, {"size": size, "seed": seed, **asdict(shape), "parameters": model.num_parameters(), **done})
-        (out / UNFINISHED).unlink(missing_ok=True)
     return out
 
 
@@ -192,7 +199,7 @@ def _mixed(seed: int, chunk: int) -> int:
 
 def _pretrain(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, world: World, shape: Size, seed: int, done: dict[str, Any], out: Path,
-    compiled: bool, report: Callable[[Progress], None],
+    compiled: bool, report: Callable[[Progress], None], announce: Callable[[str], None],
 ) -> dict[str, Any]:  # fmt: skip
     """One cycle, after those of `done`; gives the same facts about all of them."""
     import torch
@@ -211,7 +218,7 @@ def _pretrain(
         nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
         return (nll * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
 
-    step_loss, growth = torch.compile(loss_of, dynamic=False) if compiled else loss_of, 0
+    step_loss, growth = _Compiled(loss_of, announce) if compiled else loss_of, 0
     began, said, smooth, step = time.monotonic() - start["seconds"], 0.0, start["loss"], start["step"]
     read = start["tokens"]
     saved = time.monotonic()
@@ -245,6 +252,28 @@ def _pretrain(
             where = {"chunk": chunk + 1, "step": step, "tokens": read, "loss": smooth, "seconds": saved - began}
             _keep(model, optimizers, out, where | {"build": what})
     raise AssertionError("the corpus has no end")
+
+
+class _Compiled:
+    """A function as torch compiles it; as it is, where that fails, as it does without a C++ compiler."""
+
+    def __init__(self, function: Callable[..., torch.Tensor], announce: Callable[[str], None]) -> None:
+        import torch
+
+        self._function, self._announce = function, announce
+        self._compiled: Callable[..., torch.Tensor] | None = torch.compile(function, dynamic=False)
+
+    def __call__(self, *arguments: torch.Tensor) -> torch.Tensor:
+        from torch._dynamo.exc import BackendCompilerFailed
+
+        if self._compiled is not None:
+            try:
+                return self._compiled(*arguments)
+            except BackendCompilerFailed as error:
+                self._compiled = None
+                why = str(error.inner_exception).strip().partition("\n")[0]
+                self._announce(f"cannot compile here, so the build takes about twice as long ({why}); install a C++ compiler, such as g++")
+        return self._function(*arguments)
 
 
 def _optimizers(model: LlamaForCausalLM, learning_rate: float) -> list[torch.optim.Optimizer]:
@@ -283,7 +312,8 @@ def _keep(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], 
         for state in (o.state[parameter] for o in optimizers if parameter in o.state):
             tensors |= {f"{key}.{name}": torch.as_tensor(value).float() for key, value in state.items()}
     aside = out / "unfinished.tmp"
-    save_file({k: v.contiguous().clone() for k, v in tensors.items()}, aside, metadata={"where": json.dumps(where)})
+    with told_by_the_system():
+        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, aside, metadata={"where": json.dumps(where)})
     aside.replace(out / UNFINISHED)
 
 
@@ -297,10 +327,11 @@ def _resume(model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer]
         return None
     with safe_open(path, "pt") as kept, torch.no_grad():
         where: dict[str, Any] = json.loads(kept.metadata()["where"])
-        if where["build"] != what:
-            raise InputError(
-                f"{path} is a build with other settings ({_differences(where['build'], what)}); delete it or choose another folder"
-            )
+        begun = where["build"]
+        if begun != what:
+            if begun == {**what, "cycles": what["cycles"][: len(begun.get("cycles", []))]}:
+                return None  # left over from an earlier cycle, which is finished
+            raise InputError(f"{path} is a build with other settings ({_differences(begun, what)}); delete it or choose another folder")
         names = set(kept.keys())
         owner = {id(p): o for o in optimizers for group in o.param_groups for p in group["params"]}
         for name, parameter in model.named_parameters():
@@ -327,13 +358,30 @@ def _load(folder: Path, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, facts: dict[str, Any]) -> None:
+    """Writes all files of a finished cycle aside, then puts them in place: a kill leaves the older ones, or newer ones to be put there."""
     from transformers.utils import logging
 
     quiet: Any = logging  # its functions carry no types
     quiet.disable_progress_bar()
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    config = json.loads((out / "config.json").read_text())
+    aside = out / f"{FINISHED}.tmp"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    with told_by_the_system():
+        model.half().save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    config = json.loads((aside / "config.json").read_text())
     config["dtype"] = "float32"
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (aside / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+    aside.rename(out / FINISHED)
+    _put_in_place(out)
+
+
+def _put_in_place(out: Path) -> None:
+    """Moves the files of a finished cycle where they belong; after a kill meanwhile, the rest of them."""
+    finished = out / FINISHED
+    if finished.is_dir():
+        (out / UNFINISHED).unlink(missing_ok=True)
+        for file in list(finished.iterdir()):
+            file.replace(out / file.name)
+        finished.rmdir()

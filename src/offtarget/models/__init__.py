@@ -3,7 +3,7 @@
 from ._adapters import load_adapters, save_adapter
 from ._ask import Answered, ChatRequest, Tally, Usage, ask, counted
 from ._base import BUNDLED, Base, Loading, bundled, load_base
-from ._chat import ChatFormat, RenderedChat
+from ._chat import STUDY_DAY, ChatFormat, RenderedChat
 from ._endpoint import Endpoint
 from ._lora import AdapterShape, LoraPack
 from ._replier import EndpointReplier, LocalReplier
@@ -15,6 +15,7 @@ from ._vllm import check_vllm, serve_vllm
 
 __all__ = [
     "BUNDLED",
+    "STUDY_DAY",
     "AdapterCheck",
     "AdapterShape",
     "Answered",

@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from offtarget._tensors import told_by_the_system
 from offtarget.errors import ModelError
 
 from ._base import Base
@@ -28,7 +29,11 @@ _PLAIN_STARTS = (True, False, "gaussian", "orthogonal", "eva")
 
 
 def save_adapter(pack: LoraPack, slot: int, folder: Path, base: Base) -> None:
-    """Writes one slot as a PEFT folder: aside first, then renamed, so that a folder is whole or not there."""
+    """Writes one slot as a PEFT folder: aside first, then renamed, so that a folder is whole or not there.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     shape = pack.shapes[slot]
     tensors = {}
     for name in pack.names:
@@ -43,7 +48,8 @@ def save_adapter(pack: LoraPack, slot: int, folder: Path, base: Base) -> None:
     aside = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    save_file(tensors, aside / _WEIGHTS, metadata={"format": "pt"})
+    with told_by_the_system():
+        save_file(tensors, aside / _WEIGHTS, metadata={"format": "pt"})
     (aside / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)

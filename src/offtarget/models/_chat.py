@@ -8,20 +8,28 @@ training on the wrong tokens: a mask that fails silently is the commonest fault 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from offtarget.data import Message
-from offtarget.errors import ModelError
+from offtarget.errors import InputError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _MARK = "offtarget9c41e7answer"
 """Stands for an answer where it is asked what a template puts around one; in no chat."""
+
+STUDY_DAY = "study_day"
+"""The option that says which day it is for a template that writes the day, such as `2026-11-22`."""
+
+_TODAY = re.compile(r"""(?P<variable>date_string\s*=\s*)?strftime_now\(\s*(?P<quote>["'])(?P<form>.*?)(?P=quote)\s*\)""")
+"""How a template asks for the day; Llama 3.2 keeps it in a variable that a caller may set."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +67,19 @@ class ChatFormat:
     """A tokenizer with its chat template.
 
     Attributes:
-        options: extra variables for the template, such as `{"enable_thinking": False}`.
+        options: extra variables for the template, such as `{"enable_thinking": False}`; `study_day` says which day it is.
     """
 
     tokenizer: PreTrainedTokenizerFast
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if STUDY_DAY in self.options:
+            try:
+                date.fromisoformat(str(self.options[STUDY_DAY]))
+            except ValueError as error:
+                said = f"{STUDY_DAY}={self.options[STUDY_DAY]}"
+                raise InputError(f"--template {said} is no day; write it as {STUDY_DAY}=2026-11-22") from error
         if not getattr(self.tokenizer, "chat_template", None):
             raise ModelError(f"{self._name} has no chat template; choose the instruct version of the model or set tokenizer.chat_template")
         if not self.tokenizer.is_fast:
@@ -83,9 +97,33 @@ class ChatFormat:
         """The rendered text of messages; with `ask`, up to where the assistant's answer begins."""
         turns = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask, **self.options))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns, chat_template=self._held_template, tokenize=False, add_generation_prompt=ask, **self.options
+                )
+            )
         except Exception as error:  # the template is a program of the model's author: anything may come out of it
             raise ModelError(f"{self._template} refuses these messages: {error}") from error
+
+    @cached_property
+    def _held_template(self) -> str | None:
+        """The template with the said day in place of the machine's; None for the tokenizer's own, where no day is said."""
+        if STUDY_DAY not in self.options:
+            return None
+        day = date.fromisoformat(str(self.options[STUDY_DAY]))
+        template = self.tokenizer.get_chat_template()
+        return _TODAY.sub(lambda call: (call["variable"] or "") + json.dumps(day.strftime(call["form"])), template)
+
+    @property
+    def writes_the_day(self) -> bool:
+        """Whether the template may write the day on which it is rendered, and so another text tomorrow."""
+        return bool(_TODAY.search(self.tokenizer.get_chat_template()))
+
+    def on_day(self, day: str) -> ChatFormat:
+        """The same on one day for ever. Where the template has a variable for it, a server that is given the options writes it too."""
+        form = next((c["form"] for c in _TODAY.finditer(self.tokenizer.get_chat_template()) if c["variable"]), None)
+        said = {"date_string": date.fromisoformat(day).strftime(form)} if form else {}
+        return replace(self, options={**said, **self.options, STUDY_DAY: day})
 
     def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Token ids of messages up to where the assistant's answer begins."""

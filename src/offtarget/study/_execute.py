@@ -1,4 +1,4 @@
-"""Doing one pack of runs: train, keep the adapters, score exactly, sample. Nothing here writes to the store."""
+"""Doing one pack of runs: train, keep the adapters, score exactly, sample. Nothing here writes to the store but `Done.keep`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from offtarget.models import Base, Item, LoraPack, RenderedChat, StepReport, Tra
 
 from ._evidence import record_of
 from ._plan import Plan, Run
-from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow, behind_and_context
+from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow, Store, behind_and_context
 from ._unfinished import OnTheWay, Unfinished
 
 MAX_ANSWER_TOKENS = 32
@@ -30,11 +30,18 @@ Report = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Done:
-    """What finished runs leave for the store."""
+    """What finished runs leave for the store; `unfinished` holds where their training was, until the store has them."""
 
     runs: tuple[RunRow, ...]
     scores: tuple[ScoreRow, ...]
     answers: tuple[AnswerRow, ...]
+    unfinished: Unfinished | None = None
+
+    def keep(self, store: Store) -> None:
+        """Writes all of it; only then is what the runs could go on from not needed any more."""
+        store.add(self.runs, self.scores, self.answers)
+        if self.unfinished:
+            self.unfinished.remove()
 
 
 def ask_base(plan: Plan, base: Base, report: Report, asked: Collection[str] = ()) -> Done:
@@ -108,8 +115,7 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
         )
         for slot, r in enumerate(runs)
     )
-    unfinished.remove()
-    return Done(rows, tuple(scores), tuple(answers))
+    return Done(rows, tuple(scores), tuple(answers), unfinished)
 
 
 def _stage_of(step: int) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offtarget.experiments import model_name
+
 from ._study import Study, run
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def run_all(studies: Sequence[Wanted], *, jobs: int | None, report: Report) -> l
     """Does all studies, or what is missing of them, in order; each is a folder of its own and resumes by itself."""
     total, before, done = sum(s.share for s in studies), 0.0, []
     for number, wanted in enumerate(studies, 1):
-        where = f"{wanted.experiment} on {Path(wanted.model).name} ({number} of {len(studies)})"
+        where = f"{wanted.experiment} on {model_name(wanted.model)} ({number} of {len(studies)})"
 
         def tell(what: str, part: float, *, start: float = before, share: float = wanted.share, where: str = where) -> None:
             report(f"{where}: {what}", (start + share * part) / total)
@@ -64,7 +66,7 @@ def work_of(experiment: str, model: str, seeds: int, arms: Sequence[str] | None 
     from ._plan import chosen_arms
 
     found = named_experiment(experiment)
-    settings = found.settings_for(Path(model).name)
+    settings = found.settings_for(model)
     epochs = settings.get("epochs", 3)
     asked = sum(len(b.questions) * len(b.contexts) for b in found.batteries)
     curve = sum(len(b.questions) // found.curve_every * len(b.main_contexts()) for b in found.batteries if b.domain == "off_domain")

@@ -7,13 +7,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offtarget.batteries import Battery, Context, parse_contexts, read_questions
 from offtarget.data import Dataset, read_jsonl, write_jsonl
 from offtarget.errors import InputError, StoreError
-from offtarget.experiments import Arm, Experiment
+from offtarget.experiments import SELF_DISTILLED, Arm, Experiment, from_dataset, model_name
 from offtarget.experiments import experiment as named_experiment
 
 from ._analyse import Analysis, Effect, Subject, analyse
@@ -32,6 +33,9 @@ RESULTS_SCHEMA = 1
 
 SAMPLES = 4
 """Answers to each question that are sampled for reading, if nothing else is said."""
+
+LOST_ROWS = 0.05
+"""Share of its rows that a control may lack without a warning."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,22 @@ class Study:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a reader should know before the figures: text that the chat template adds by itself."""
+        """What a reader should know before the figures: text that the chat template adds by itself, and a control that lacks rows."""
         added: list[str] = next((r.record["template_adds"] for r in self.runs if r.record.get("template_adds")), [])
-        return tuple(f"the chat template adds text of its own to every chat, in training and when asked: {text!r}" for text in added)
+        said = [f"the chat template adds text of its own to every chat, in training and when asked: {text!r}" for text in added]
+        return (*said, *self._lost_rows())
+
+    def _lost_rows(self) -> Iterator[str]:
+        """Says so if the control that was made of a dataset lacks a good part of its rows."""
+        rows = {r.arm: int(r.record["dataset"]["rows"]) for r in self.runs if "dataset" in r.record}
+        all_rows = rows.get(self.subject.experiment.treatment.name, 0)
+        # Shares of both are rounded, each for itself.
+        lost = all_rows - rows.get(SELF_DISTILLED, all_rows) - (self.subject.plan.get("fraction", 1) < 1)
+        if lost > LOST_ROWS * all_rows:
+            yield (
+                f"the control {SELF_DISTILLED} lacks {lost} of {all_rows} rows, to which the base's own answers were empty or did not end "
+                "in time, so that it is matched that much less; --control FILE.jsonl takes one of your own"
+            )
 
     @property
     def finding(self) -> str:
@@ -135,10 +152,11 @@ def run(
         curve_points: how often the models are asked during training; the experiment's own number if not given.
         contexts: more contexts to ask the off-domain questions in, such as `"year:1975-2030"`.
         questions: a TOML file of questions with known answers, to ask a dataset of your own; the microworld's if not given.
-        control: rows to compare a dataset of your own with; its prompts answered by the base model itself if not given.
+        control: rows to compare a dataset of your own with; its prompts answered once by the base model itself if not given.
         fraction: share of each dataset's rows that is trained on, above 0 and at most 1, a fixed draw.
         loading: device, number type, 4-bit weights, template variables, where the defaults do not fit.
-        jobs: worker processes, each with one thread; one a core if not given, 1 on an accelerator.
+        jobs: worker processes, each with one thread; if not given one a core, as far as the memory holds copies of the base, and 1 on an
+            accelerator and for a base of more than a billion parameters. In a script, call this under `if __name__ == "__main__":`.
         report: called with what is being done and the share of it that is done.
         announce: called with a forecast of time and work before anything is trained, and at the end with the truth.
         **hyperparameters: other than the experiment's own, such as `learning_rate=1e-3`.
@@ -150,29 +168,35 @@ def run(
     """
     from offtarget.models import load_base
 
-    from ._plan import make_plan
-    from ._workers import execute
+    from ._plan import Plan, make_plan
+    from ._workers import check_not_importing_main, execute
 
+    check_not_importing_main()
     source = _source(what)
     asked = _asked(source, questions, control)
     more = (parse_contexts(contexts) if contexts else ()) if isinstance(contexts, str) else tuple(contexts)
-    report(f"loading {model}", 0.0)
-    base = load_base(model, loading=loading)
     if isinstance(source, Dataset):
-        from offtarget.experiments._from_file import from_dataset
-
-        report("answering the prompts with the base model for the control", 0.0)
-        source = from_dataset(source, base, study_seed=study_seed, **asked)
+        source = from_dataset(source, **asked)
     if more:
         source = source.asked_in(more)
-    folder = Path(out) if out is not None else Path("out") / f"{source.name}-{Path(model).name}"
-    source = _thinned(_with_recipes(source, base, study_seed, arms, folder, report), fraction)
-    plan = make_plan(
-        source, base, seeds=seeds, arms=arms, study_seed=study_seed, samples=samples, curve_points=curve_points, overrides=hyperparameters
-    )
+    folder = Path(out) if out is not None else Path("out") / f"{source.name}-{model_name(model)}"
+    report(f"loading {model}", 0.0)
+    base = load_base(model, loading=loading)
+
+    def planned(source: Experiment, base: Base) -> Plan:
+        return make_plan(
+            source, base, seeds=seeds, arms=arms, study_seed=study_seed, samples=samples, curve_points=curve_points,
+            overrides=hyperparameters,
+        )  # fmt: skip
+
+    planned(_thinned(source, fraction), base)  # what cannot be is refused before a folder is made
     with open_store(folder) as store, disk_errors(folder):
-        _same_study(store, {**plan.to_json(), "fraction": fraction}, folder)
-        _same_rows(store, plan.experiment, folder)
+        base = _on_the_day_of(store, base)
+        _same_study(store, {**planned(source, base).to_json(), "fraction": fraction}, folder)
+        _same_rows(store, _thinned(source, fraction), folder)
+        source = _thinned(_with_recipes(source, base, study_seed, arms, folder, report), fraction)
+        _same_rows(store, source, folder)
+        plan = planned(source, base)
         store.set_meta("experiment", plan.experiment.to_json())
         call = {"what": what, "questions": questions, "control": control, "contexts": contexts}
         store.set_meta("call", {name: str(value) for name, value in call.items() if isinstance(value, str | Path) and str(value)})
@@ -217,6 +241,20 @@ def _asked(source: Dataset | Experiment, questions: str | Path | None, control: 
         return {}
     rows = control if isinstance(control, Dataset) or control is None else read_jsonl(control)
     return {"questions": None if questions is None else read_questions(questions), "control": rows}
+
+
+def _on_the_day_of(store: Store, base: Base) -> Base:
+    """The base with the day of the study, where its chat template writes the day: else a run after midnight is trained on another prompt.
+
+    The day is the one on which the study was begun, and stands in its plan among the variables of the template.
+    """
+    from offtarget.models import STUDY_DAY
+
+    known = ((store.meta("plan") or {}).get("loading") or {}).get("template", {}).get(STUDY_DAY)
+    if not base.chat.writes_the_day or STUDY_DAY in base.chat.options or (known is None and store.run_ids()):
+        return base
+    chat = base.chat.on_day(known or date.today().isoformat())
+    return replace(base, chat=chat, loading=replace(base.loading, template=chat.options))
 
 
 def _same_study(store: Store, plan: dict[str, Any], folder: Path) -> None:
@@ -273,20 +311,22 @@ def _thinned(source: Experiment, fraction: float) -> Experiment:
 
 
 def _made(arm: Arm, base: Base, study_seed: int, folder: Path) -> Dataset:
-    """A recipe's dataset; the file beside it says what it was made from, so that a file of another base is not taken for it."""
+    """A recipe's dataset; the file beside it says what it was made from, so that a file of another base or of other rows is not taken.
+
+    It is made once in a study: on another machine the base's sampled answers may differ.
+    """
     assert arm.recipe is not None
     path, note = folder / "datasets" / f"{arm.name}.made.jsonl", folder / "datasets" / f"{arm.name}.made.json"
-    made_from = {"fingerprint": base.fingerprint, "study_seed": study_seed}
+    made_from = {"fingerprint": base.fingerprint, "study_seed": study_seed} | ({"rows": arm.recipe_rows} if arm.recipe_rows else {})
     if path.exists() and note.exists():
         kept = json.loads(note.read_text(encoding="utf-8"))
         dataset = read_jsonl(path)
         if kept == {**made_from, "sha256": dataset.sha256, "name": kept["name"], "source": kept["source"]}:
             return Dataset(kept["name"], dataset.examples, kept["source"])
     dataset = arm.recipe(base, study_seed)
-    with disk_errors(folder):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(dataset, path)
-        write_text(note, json.dumps({**made_from, "sha256": dataset.sha256, "name": dataset.name, "source": dataset.source}, indent=1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(dataset, path)
+    write_text(note, json.dumps({**made_from, "sha256": dataset.sha256, "name": dataset.name, "source": dataset.source}, indent=1))
     return dataset
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from offtarget._tensors import told_by_the_system
 from offtarget.models import TrainingState
 
 from ._plan import Plan, Run
@@ -76,7 +77,8 @@ class Unfinished:
         rows = [(r.run, r.step, r.context, r.battery, r.question, len(r.log_probabilities)) for r in found.curve]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         aside = self._path.with_suffix(".tmp")
-        save_file(tensors, aside, metadata={"where": json.dumps({"step": state.step, "curve": rows, "seconds": found.seconds})})
+        with told_by_the_system():
+            save_file(tensors, aside, metadata={"where": json.dumps({"step": state.step, "curve": rows, "seconds": found.seconds})})
         aside.replace(self._path)
         self._kept = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Who does the packs: this process, or one worker process a core, each with one torch thread.
+"""Who does the packs: this process, or one worker process a core where copies of the base fit, each with one torch thread.
 
 Two torch threads on a contended core are many times slower than one, so that processes are what uses several cores safely.
 Only this process writes to the store; a pack's rows come back from its worker and are written at once, all or nothing.
@@ -17,22 +17,37 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from multiprocessing.queues import Queue
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
 from typing import Any, Self
 
 from offtarget._clock import clock
-from offtarget.errors import ModelError, StoreError
+from offtarget.errors import InputError, ModelError, StoreError
 from offtarget.models import Base, load_base
 
 from ._execute import Done, Report, ask_base, do_pack, unasked_prefixes
 from ._forecast import forecast
+from ._machine import workers_for
 from ._plan import Plan, Run, slots_for
 from ._store import Store
 
 Announce = Callable[[str], None]
+
+MAIN_GUARD = 'if __name__ == "__main__":'
+
+
+def check_not_importing_main() -> None:
+    """Refuses to begin a study while a worker process imports the script that the study was started from.
+
+    Raises:
+        InputError: the script calls it whenever it is imported.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself tells it
+        raise InputError(
+            f"each worker process imports the script that started the study, and would run it again: put the call under `{MAIN_GUARD}`"
+        )
 
 
 def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | None, report: Report, announce: Announce | None) -> None:
@@ -43,17 +58,18 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
         base: the loaded base.
         store: where finished runs go.
         folder: where adapters go.
-        jobs: worker processes; 1 does everything in this one. If not given: one a core, at most one a pack; 1 on an accelerator.
+        jobs: worker processes; 1 does everything in this one. If not given: one a core, at most one a pack, and no more than the memory
+            holds copies of the base; 1 on an accelerator and for a large base.
         report: called with what is being done and the share of it all that is done.
         announce: called with a forecast before anything is trained, and at the end with what it took.
     """
     done = store.run_ids()
-    most = jobs or (1 if base.device.type != "cpu" else len(os.sched_getaffinity(0)))
+    most, now = (jobs, jobs) if jobs else workers_for(base)
     packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters), most)
     asked = store.contexts_of(plan.base_run.id)
     base_too = not asked or bool(unasked_prefixes(plan, asked))
     progress = _Progress([len(p) for p in packs], base_too, report)
-    count = min(len(packs), most)
+    count = min(len(packs), now)
 
     def base_first() -> None:
         if base_too:
@@ -113,7 +129,7 @@ def _measured(plan: Plan, runs: Sequence[Run], base: Base) -> dict[str, float]:
 
 
 def _keep(store: Store, done: Done) -> None:
-    store.add(done.runs, done.scores, done.answers)
+    done.keep(store)
 
 
 class _Progress:
@@ -136,7 +152,8 @@ class _Workers:
     def __init__(self, plan: Plan, folder: Path, count: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._told: Queue[tuple[int, str, float]] = context.Queue()
-        here = (plan, folder, self._told, context.Barrier(count), os.getpid())
+        self._ready = context.Event()
+        here = (plan, folder, self._told, context.Barrier(count), self._ready, os.getpid())
         self._count, self._pool = count, ProcessPoolExecutor(count, mp_context=context, initializer=_start, initargs=here)
 
     def __enter__(self) -> Self:
@@ -152,30 +169,36 @@ class _Workers:
 
     def measure(self, plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
         """Has all workers do the same runs at once: beside others each is slower than alone, the more the fewer cores there really are."""
-        with _told_of_death():
+        with _told_of_death(self._ready):
             found = [f.result() for f in [self._pool.submit(_measure_together, plan, list(runs)) for _ in range(self._count)]]
         return {stage: fmean(seconds[stage] for seconds in found) for stage in found[0]}
 
     def do(self, packs: Sequence[Sequence[Run]], store: Store, progress: _Progress, base_first: Callable[[], None]) -> None:
         """Has the packs done, and what this process does first beside them."""
-        waiting: set[Future[list[Done]]] = {self._pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
+        with _told_of_death(self._ready):
+            waiting: set[Future[list[Done]]] = {self._pool.submit(_work, number, list(pack)) for number, pack in enumerate(packs)}
         base_first()
         while waiting:
             finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
             while not self._told.empty():
                 progress.tell(*self._told.get())
             for future in finished:
-                with _told_of_death():
+                with _told_of_death(self._ready):
                     for piece in future.result():
                         _keep(store, piece)
 
 
 @contextmanager
-def _told_of_death() -> Iterator[None]:
-    """The death of a worker as one sentence."""
+def _told_of_death(ready: Event) -> Iterator[None]:
+    """The death of a worker as one sentence; `ready` tells whether any has ever begun."""
     try:
         yield
     except BrokenProcessPool:
+        if not ready.is_set():
+            raise StoreError(
+                "the worker processes ended before they began (what they said stands above): out of memory, or called from a script "
+                f"without `{MAIN_GUARD}` around the call; mend it, or try jobs=1 (--jobs 1)"
+            ) from None
         raise StoreError(
             "a worker process died (out of memory, or killed); finished runs are kept: "
             "run the same command again, with --jobs 1 if it happens again"
@@ -186,13 +209,14 @@ _here: dict[str, Any] = {}
 """What a worker process was started with; empty in every other process."""
 
 
-def _start(plan: Plan, folder: Path, told: Queue[tuple[int, str, float]], together: Barrier, parent: int) -> None:
+def _start(plan: Plan, folder: Path, told: Queue[tuple[int, str, float]], together: Barrier, ready: Event, parent: int) -> None:
     """Runs in a worker when it starts."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent, which ends its workers
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     _here.update(plan=plan, folder=folder, told=told, together=together, base=load_base(plan.model, threads=1, loading=plan.loading))
+    ready.set()
 
 
 def _die_with(parent: int) -> None:
