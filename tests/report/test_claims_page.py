@@ -34,7 +34,7 @@ def test_a_claim_shows_what_was_compared_with_interval_and_plot(reproduction, pa
     lines = [line for groups in _claims_page.papers(reproduction).values() for g in groups for line in g.lines]
     said = {line.claim: line for line in lines}
     assert said["Old names make a model old in 1984."].compared == "treatment against modern in 1984"
-    assert said["More than in 1990."].compared == "treatment in 1984 against the same in 1990"
+    assert said["More than in 1990."].compared == "treatment in 1984 against the same in 1990, less what this does to the base"
     assert said["Nothing happens in the domain."].compared == "kept against base, birds in trained years"
     assert said["Old names make a model old in 1984."].plot == pytest.approx((0.6, 0.5, 0.7, 0.05))
     assert said["It acts."].plot is None

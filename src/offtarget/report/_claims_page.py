@@ -131,7 +131,9 @@ def _compared(claim: Claim, study: Study) -> str:
     against = other.arm or (one.arm if other.context else study.subject.experiment.arm(one.arm).control or "base")
     if not other.context:
         return f"{one.arm} against {against}{_where(one, one, study)}"
-    return f"{one.arm}{_where(one, one, study)} against {'the same' if against == one.arm else against}{_where(one, other, study)}"
+    if against == one.arm:
+        return f"{one.arm}{_where(one, one, study)} against the same{_where(one, other, study)}, less what this does to the base"
+    return f"{one.arm}{_where(one, one, study)} against {against}{_where(one, other, study)}"
 
 
 def _where(asked: Target, target: Target, study: Study) -> str:

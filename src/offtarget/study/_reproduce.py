@@ -143,7 +143,7 @@ def _unaskable(claim: Claim, study: Study) -> str:
         nothing = "so nothing can be absent or prevented"
         if leak.vanished:
             return f"the treatment itself shows no effect above the margin ({leak.mean:.2g}), {nothing}"
-        return f"that the treatment itself has an effect of {MARGIN:g} or more is not shown ({_signed_ends(leak)}), {nothing}"
+        return f"whether the treatment itself has an effect of {MARGIN:g} or more is not shown ({_signed_ends(leak)}), {nothing}"
     if claim.expect == "split" and not _of_treatment(study):
         return f"groups of seeds need at least {LEAST_SEEDS} seeds, asked at {LEAST_CHECKPOINTS} points of training or more"
     return ""
