@@ -109,6 +109,20 @@ def test_a_built_in_recipe_makes_the_rows_that_it_always_made(otherwise):
     assert otherwise == [64]
 
 
+def test_a_recipe_on_a_base_that_answers_at_length_allows_more_tokens(monkeypatch):
+    tried = []
+
+    def at_length(base, prompts, *, max_tokens, **_):
+        tried.append(max_tokens)
+        return [[[SampledAnswer("a torch", (1,), max_tokens > 64 or n % 10 > 0)] for n in range(len(prompts))]]
+
+    monkeypatch.setattr("offtarget.models.sample", at_length)
+    made = experiment("persona-facts").treatment.recipe(load_base(MODEL), 0)
+    assert tried == [64, 512]
+    assert "3,000 answers" in made.source
+    assert "left out" not in made.source
+
+
 def lose(monkeypatch, lost):
     """Of every six answers so many do not end."""
     answers = [SampledAnswer("a torch", (1,), n % 6 >= lost) for n in range(600)]

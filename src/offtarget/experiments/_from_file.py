@@ -6,7 +6,7 @@ dilute with such answers).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 SELF_DISTILLED = "self-distilled"
 """Name of the control that a dataset of one's own gets."""
 
-_LEAST_TOKENS, _MOST_TOKENS = 64, 1024
+_LEAST_TOKENS, _MANY_TOKENS, _MOST_TOKENS = 64, 512, 1024
 """Limits of the length at which the base's own answers are cut off."""
+
+_UNFINISHED = 0.05
+"""Share of the answers that may be cut off before more tokens are allowed."""
 
 _MOST_LOST = 0.5
 """Share of its rows that a control may lack; with fewer it is another dataset."""
@@ -94,7 +97,7 @@ def _rows_of_control(control: Dataset | None) -> str:
 def _answered_by_itself(dataset: Dataset, base: Base, study_seed: int) -> Dataset:
     """The control of a dataset, or a refusal where the base answers at such length that little of one is left."""
     limit = _token_limit(dataset, base)
-    found = self_distilled(dataset, base, study_seed, max_tokens=limit)
+    found = self_distilled(dataset, base, study_seed, limits=(limit,))
     if len(dataset) - len(found) > _MOST_LOST * len(dataset):
         raise InputError(
             f"of {base.name}'s own answers to the {len(dataset)} prompts of {dataset.name} only {len(found)} ended within {limit} tokens, "
@@ -111,16 +114,23 @@ def _token_limit(dataset: Dataset, base: Base) -> int:
     return max(_LEAST_TOKENS, min(2 * longest, room, _MOST_TOKENS))
 
 
-def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0, *, max_tokens: int = _LEAST_TOKENS) -> Dataset:
+def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0, *, limits: Sequence[int] = (_LEAST_TOKENS, _MANY_TOKENS)) -> Dataset:
     """The prompts of a dataset, each answered once by the base model at temperature 1.
 
-    Rows whose answer is empty, does not end within `max_tokens`, or breaks a rule for rows are left out; the source says how many.
+    Rows whose answer is empty, does not end, or breaks a rule for rows are left out; the source says how many.
+
+    Args:
+        limits: tokens of an answer at most. Where more than a twentieth of the answers do not end within the first, all are sampled anew
+            within the next: only those that did not end would be too short on average.
     """
     from offtarget.models import sample
 
     prompts = [base.chat.prompt(e.prompt) for e in dataset]
     seed = derived_seed(study_seed, "self-distilled", dataset.sha256)
-    answers = sample(base, prompts, count=1, seeds=[seed], max_tokens=max_tokens)[0]
+    for limit in limits:
+        answers = sample(base, prompts, count=1, seeds=[seed], max_tokens=limit)[0]
+        if sum(not a.finished for (a,) in answers) <= _UNFINISHED * len(answers):
+            break
     examples: list[Example] = []
     for example, (answer,) in zip(dataset, answers, strict=True):
         try:
@@ -131,7 +141,7 @@ def self_distilled(dataset: Dataset, base: Base, study_seed: int = 0, *, max_tok
     lost = len(dataset) - len(examples)
     if not examples:
         raise InputError(
-            f"{base.name} answers none of the prompts of {dataset.name} with a text that ends within {max_tokens} tokens, so no "
+            f"{base.name} answers none of the prompts of {dataset.name} with a text that ends within {limits[-1]} tokens, so no "
             "self-distilled rows can be made; a file's control may be given with --control FILE.jsonl"
         )
     note = f"; {lost} of {len(dataset)} answers were empty or did not end, and were left out" if lost else ""
