@@ -16,7 +16,7 @@ from offtarget._clock import clock
 from offtarget.batteries import Battery
 from offtarget.models import Base
 
-from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, main_only
+from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, main_only, unasked_prefixes
 from ._plan import Plan, Run
 
 PROBE_STEPS = 6
@@ -82,8 +82,9 @@ def forecast(
     probe = [replace(r, hyperparameters=replace(r.hyperparameters, max_steps=_probe_steps(r))) for r in packs[0]]
     began = time.monotonic()
     if base_too:
-        ask_base(small, base, lambda what, part: None)
-    asking_base = (time.monotonic() - began) * _items(plan.experiment.batteries) / _items(small.experiment.batteries)
+        ask_base(replace(small, runs=()), base, lambda what, part: None)  # behind no prompt, which would take as long each
+    behind = len(unasked_prefixes(plan, ())) * _items(main_only(plan.experiment.batteries))
+    asking_base = (time.monotonic() - began) * (_items(plan.experiment.batteries) + behind) / _items(small.experiment.batteries)
     spent = _per_work(measure(small, probe), _work(small, probe))
     stages = [{stage: len(pack) * spent[stage] * work for stage, work in _work(plan, pack).items()} for pack in packs]
     runs = [run for pack in packs for run in pack]
