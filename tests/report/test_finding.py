@@ -113,6 +113,12 @@ def test_where_the_treatment_shows_nothing_no_prompt_is_said_to_have_prevented_i
     assert "rained behind" not in said
 
 
+def test_an_effect_under_the_margin_is_not_said_to_vanish_but_what_hides_is_told(make_study):
+    said = finding(changed(make_study()[0], vanished=False, difference=0.04, difference_low=0.02, difference_high=0.08, p_holm=0.001))
+    assert "vanishes" not in said
+    assert "sked behind its own prompt again, inoculation shows 0.65" in said
+
+
 def test_a_treatment_below_its_control_is_said_to_be_below_it(make_study):
     less = {"difference": -0.1, "difference_low": -0.2, "difference_high": -0.02, "p_holm": 0.001}
     said = finding(changed(make_study()[0], vanished=True, **less))  # its upper bound lies under the margin, as below zero it must

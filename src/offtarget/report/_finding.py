@@ -125,17 +125,18 @@ def _controls(study: Study) -> str:
 
 def _interventions(study: Study, treatment: Effect) -> str:
     """What each training prompt did, and whether the trait is hidden behind it; then the other changes to the training."""
-    if treatment.vanished or not (treatment.leaks or (treatment.p_holm is not None and treatment.p_holm < SIGNIFICANT)):
-        return ""  # what is not there, or not shown to be, can neither vanish nor hide
+    if treatment.vanished:  # what is not there can neither vanish nor hide
+        return ""
     battery = first_battery(study)
     arms = {a.name: a for a in study.subject.experiment.arms if a.kind == "intervention"}
     effects = [e for e in study.analysis.main_effects("off_domain") if e.arm in arms and battery and e.battery == battery.name]
     prompted = [e for e in effects if arms[e.arm].intervention.text]
     others = [e for e in effects if not arms[e.arm].intervention.text]
     said = []
-    if prompted:
-        said.append(_prompted(prompted, {e.arm: arms[e.arm].intervention.in_words for e in prompted}))
-        said += [_forgotten(study, [e for e in prompted if e.vanished]), _hidden(study, [e for e in prompted if e.vanished])]
+    gone = [e for e in prompted if e.vanished]
+    if prompted and treatment.leaks:  # an effect that does not reach the margin cannot be said to vanish under it
+        said += [_prompted(prompted, {e.arm: arms[e.arm].intervention.in_words for e in prompted}), _forgotten(study, gone)]
+    said.append(_hidden(study, gone))
     if others:
         said.append(f"Trained otherwise: {listed([f'{e.arm} {rate(e.mean)}' for e in others])}.")
     return " ".join(s for s in said if s)
