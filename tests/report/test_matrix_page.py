@@ -40,6 +40,11 @@ def test_the_summary_tells_learned_from_leaking(matrix):
     )
 
 
+def test_a_cell_below_its_control_is_one_without_leakage(matrix):
+    below = replace(matrix.cells[0], leaks=False, vanished=True, leakage=0.1, control=0.4)
+    assert "3 leak and 2 show no leakage above 0.05." in _matrix_page.summary(replace(matrix, cells=(below, *matrix.cells[1:])))
+
+
 def test_low_coverage_and_a_difference_that_is_not_shown_stand_in_the_cell(matrix):
     cells = [_matrix_page.shown(c) for c in matrix.cells]
     assert [c.low_coverage for c in cells if c.low_coverage] == ["0.31"]

@@ -41,7 +41,6 @@ GRACE = 15.0
 """Seconds that a server has to end by itself."""
 
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-
 """Signals that would end this process and leave the server."""
 
 _DIE_WITH_PARENT = """

@@ -176,13 +176,13 @@ def _hidden(study: Study, gone: list[Effect]) -> str:
     excess = {e.arm: e.mean - (prompt.mean if (prompt := prompts[e.arm]) else 0.0) for e in asked}
     worst = max(asked, key=lambda e: excess[e.arm])
     alone = prompts[worst.arm]
-    shows = f"sked behind its own prompt again, {worst.arm} shows {rate(worst.mean)}"
+    again = f"behind its own prompt again, {worst.arm} shows {rate(worst.mean)}"
     if alone and excess[worst.arm] < MARGIN:
-        return f"A{shows}, no more than the prompt alone does ({rate(alone.mean)})."
+        return f"Asked {again}, no more than the prompt alone does ({rate(alone.mean)})."
     beside = f" (the prompt alone does {rate(alone.mean)})" if alone else ""
     sides = (worst.arm, worst.battery, TRAINING_PREFIX), (base, worst.battery, f"prefix:{worst.arm}")
     seed = derived_seed(study.subject.study_seed, "bootstrap", "hidden", worst.arm)
     more = study.analysis.contrast(*sides, worst.measure, seed=seed)
     if (more.low if more else worst.low) <= 0 or not worst.leaks:
-        return f"A{shows}{beside}: whether it is hidden there is not shown."
-    return f"But a{shows}{beside}: hidden, not removed."
+        return f"Asked {again}{beside}: whether it is hidden there is not shown."
+    return f"But asked {again}{beside}: hidden, not removed."

@@ -100,7 +100,7 @@ def summary(matrix: Matrix) -> str:
     """How many cells learned the narrow task, and how many of those leak, do not, or leave it open."""
     cells = matrix.cells
     learned, lost = [c for c in cells if c.learned], sum(c.learned is False for c in cells)
-    leaking, clean = (sum(_told(c) == what for c in learned) for what in (LEAKS, CLEAN))
+    leaking, clean = (sum(_told(c) in what for c in learned) for what in ((LEAKS,), (CLEAN, BELOW)))
     parts = [f"{leaking} leak", f"{clean} show no leakage above {matrix.margin:g}"]
     if others := len(learned) - leaking - clean:
         parts.append(f"in {others} neither is shown with {count(matrix.seeds, 'seed')}")

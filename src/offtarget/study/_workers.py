@@ -73,7 +73,7 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
 
     def base_first() -> None:
         if base_too:
-            _keep(store, ask_base(plan, base, lambda what, part: progress.tell(-1, what, part), asked))
+            ask_base(plan, base, lambda what, part: progress.tell(-1, what, part), asked).keep(store)
 
     with _Workers(plan, folder, count) if count > 1 else nullcontext(None) as workers:
         foreseen = None
@@ -89,7 +89,7 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
             base_first()
             for number, pack in enumerate(packs):
                 for piece in _in_pieces(plan, pack, base, folder, lambda what, part, n=number: progress.tell(n, what, part)):  # type: ignore[misc]
-                    _keep(store, piece)
+                    piece.keep(store)
     if announce and foreseen:
         announce(f"took {clock(time.monotonic() - began)}; the forecast was {clock(foreseen.seconds)}")
 
@@ -126,10 +126,6 @@ def _measured(plan: Plan, runs: Sequence[Run], base: Base) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for piece in _in_pieces(plan, runs, base, Path(folder), lambda what, part: None) for row in piece.runs]
     return {stage: fmean(row.record["seconds"].get(stage, 0.0) for row in rows) for stage in rows[0].record["seconds"]}
-
-
-def _keep(store: Store, done: Done) -> None:
-    done.keep(store)
 
 
 class _Progress:
@@ -185,7 +181,7 @@ class _Workers:
             for future in finished:
                 with _told_of_death(self._ready):
                     for piece in future.result():
-                        _keep(store, piece)
+                        piece.keep(store)
 
 
 @contextmanager
