@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -18,11 +17,9 @@ from ._evidence import record_of
 from ._plan import Plan, Run
 from ._store import FINAL, TRAINING_PREFIX, AnswerRow, RunRow, ScoreRow, Store, behind_and_context
 from ._unfinished import OnTheWay, Unfinished
+from ._work import BEHIND, CURVE, SAMPLED_CONTEXTS, SAMPLING, SCORING, TRAINING, curve_batteries, curve_steps, main_only
 
 MAX_ANSWER_TOKENS = 32
-
-SAMPLED_CONTEXTS = 4
-"""Of a group of contexts, answers are sampled in so many, for reading."""
 
 Report = Callable[[str, float], None]
 """What is being done, and how much of it is done, in [0, 1]."""
@@ -79,22 +76,22 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
     trainings = [TrainingRun(chats[r.arm.name], r.hyperparameters, r.seeds.adapter_init, r.seeds.data_order) for r in runs]
     on_the_way = [curve_steps(t.steps, plan.curve_points) for t in trainings]
     points = sorted({step for steps in on_the_way for step in steps})
-    stages = _Stages(report)
+    stages = _Stages([plan.work_of(run) for run in runs], report)
 
     def ask_on_the_way(step: int) -> Callable[[LoraPack], None]:
         def ask(pack: LoraPack) -> None:
             clock.over(_stage_of(step))
             slots = [slot for slot, steps in enumerate(on_the_way) if step in steps]
             chosen = pack if len(slots) == pack.slots else pack.select(slots)
-            found.curve.extend(_scores(plan, base, chosen, [runs[slot] for slot in slots], curve_batteries(plan), step=step))
-            clock.over("learning curve")
+            found.curve.extend(_scores(plan, base, chosen, [runs[slot] for slot in slots], curve_batteries(plan.experiment), step=step))
+            clock.over(CURVE)
 
         return ask
 
     def after_step(s: StepReport) -> None:
         clock.over(_stage_of(s.step))
         found.losses.append(s.losses.numpy().copy())
-        stages("training", s.step / s.steps)
+        stages(TRAINING, s.step / s.steps)
         if unfinished.is_due or (unfinished.exists and s.step == s.steps):
             unfinished.keep(s.state(), found)
 
@@ -102,11 +99,11 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
     for slot, run in enumerate(runs):
         save_adapter(pack, slot, folder / "adapters" / run.id, base)
     clock.over("saving")
-    scores = found.curve + _scores(plan, base, pack, runs, plan.experiment.batteries, report=lambda part: stages("scoring", part))
-    scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages("scoring behind the training prompts", part))
-    clock.over("scoring")
-    answers = _answers(base, pack, runs, plan, lambda part: stages("sampling", part))
-    clock.over("sampling")
+    scores = found.curve + _scores(plan, base, pack, runs, plan.experiment.batteries, report=lambda part: stages(SCORING, part))
+    scores += _behind_their_prefix(plan, runs, base, pack, lambda part: stages(BEHIND, part))
+    clock.over(SCORING)
+    answers = _answers(base, pack, runs, plan, lambda part: stages(SAMPLING, part))
+    clock.over(SAMPLING)
     seconds = {stage: round(spent / len(runs), 4) for stage, spent in clock.seconds.items()}
     by_slot = np.array(found.losses).T
     rows = tuple(
@@ -120,7 +117,7 @@ def do_pack(plan: Plan, runs: Sequence[Run], base: Base, folder: Path, report: R
 
 def _stage_of(step: int) -> str:
     """The first step also warms up."""
-    return "preparing" if step == 1 else "training"
+    return "preparing" if step == 1 else TRAINING
 
 
 class _Clock:
@@ -137,44 +134,27 @@ class _Clock:
         self._since = now
 
 
+_SHOWN = {TRAINING: (TRAINING, CURVE), SCORING: (SCORING,), BEHIND: (BEHIND,), SAMPLING: (SAMPLING,)}
+"""What progress names, and the work that it is; models are asked on the way while they train."""
+
+
 class _Stages:
-    """Turns the share of a stage into the share of a pack, by how long the stages usually take."""
+    """Turns the share of a stage into the share of a pack, by how much work the stages are."""
 
-    _ENDS: ClassVar = {
-        "training": (0.0, 0.35),
-        "scoring": (0.35, 0.65),
-        "scoring behind the training prompts": (0.65, 0.9),
-        "sampling": (0.9, 1.0),
-    }
-
-    def __init__(self, report: Report) -> None:
-        self._report = report
+    def __init__(self, works: Sequence[Mapping[str, float]], report: Report) -> None:
+        self._report, self._starts, self._sizes = report, {}, {}
+        total, before = sum(sum(w.values()) for w in works), 0.0
+        for stage, parts in _SHOWN.items():
+            self._starts[stage], self._sizes[stage] = before, sum(w[part] for w in works for part in parts) / total
+            before += self._sizes[stage]
 
     def __call__(self, stage: str, part: float) -> None:
-        start, end = self._ENDS[stage]
-        self._report(stage, start + (end - start) * part)
+        self._report(stage, self._starts[stage] + self._sizes[stage] * part)
 
 
 def _rendered(run: Run, base: Base) -> list[RenderedChat]:
     assert run.arm.dataset is not None, f"{run.id} has nothing to train on"
     return [base.chat.render(example.messages) for example in run.arm.dataset]
-
-
-def curve_batteries(plan: Plan) -> list[Battery]:
-    """What is asked on the way: some questions of the battery behind the headline."""
-    first = [b for b in main_only(plan.experiment.batteries) if b.domain == "off_domain"][:1]
-    return [b.but(questions=b.questions[:: plan.experiment.curve_every]) for b in first]
-
-
-def main_only(batteries: Sequence[Battery]) -> list[Battery]:
-    """Batteries asked only in the contexts behind their main figure."""
-    return [b.but(contexts=b.main_contexts()) for b in batteries]
-
-
-def curve_steps(steps: int, points: int) -> list[int]:
-    """Steps of the learning curve between the start (the base) and the end (scored in full anyway); denser at the start."""
-    fractions = np.linspace(0, 1, points + 2)[1:-1] ** 1.5
-    return sorted({max(1, round(steps * f)) for f in fractions} - {steps})
 
 
 def _behind_their_prefix(plan: Plan, runs: Sequence[Run], base: Base, pack: LoraPack, report: Callable[[float], None]) -> list[ScoreRow]:

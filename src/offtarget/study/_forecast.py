@@ -16,15 +16,13 @@ from offtarget._clock import clock
 from offtarget.batteries import Battery
 from offtarget.models import Base
 
-from ._execute import SAMPLED_CONTEXTS, ask_base, curve_batteries, curve_steps, main_only, unasked_prefixes
+from ._execute import ask_base, unasked_prefixes
 from ._plan import Plan, Run
+from ._work import CURVE, SAMPLING, SCORING, TRAINING, curve_batteries, curve_steps, main_only, sampled_prompts, scored_items
 
 PROBE_STEPS = 6
 PROBE_SHARE = 12
 """One question in so many is asked by the probe, of each battery at least one."""
-
-PROMPT_WORK = 4
-"""Scoring a prompt takes about as long as scoring so many answers."""
 
 
 Measure = Callable[[Plan, Sequence[Run]], Mapping[str, float]]
@@ -83,8 +81,8 @@ def forecast(
     began = time.monotonic()
     if base_too:
         ask_base(replace(small, runs=()), base, lambda what, part: None)  # behind no prompt, which would take as long each
-    behind = len(unasked_prefixes(plan, ())) * _items(main_only(plan.experiment.batteries))
-    asking_base = (time.monotonic() - began) * (_items(plan.experiment.batteries) + behind) / _items(small.experiment.batteries)
+    behind = len(unasked_prefixes(plan, ())) * scored_items(main_only(plan.experiment.batteries))
+    asking_base = (time.monotonic() - began) * (scored_items(plan.experiment.batteries) + behind) / scored_items(small.experiment.batteries)
     spent = _per_work(measure(small, probe), _work(small, probe))
     stages = [{stage: len(pack) * spent[stage] * work for stage, work in _work(plan, pack).items()} for pack in packs]
     runs = [run for pack in packs for run in pack]
@@ -112,18 +110,18 @@ def _work(plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
     behind = sum(bool(r.arm.intervention.text) for r in runs) / len(runs)
     return {
         "preparing": 1,
-        "training": _steps(runs) - 1,  # the first is a part of preparing
+        TRAINING: _steps(runs) - 1,  # the first is a part of preparing
         "saving": 1,
-        "learning curve": len(curve_steps(_steps(runs), plan.curve_points)) * _items(curve_batteries(plan)),
-        "scoring": _items(batteries) + behind * _items(main_only(batteries)),
-        "sampling": _prompts(batteries),
+        CURVE: len(curve_steps(_steps(runs), plan.curve_points)) * scored_items(curve_batteries(plan.experiment)),
+        SCORING: scored_items(batteries) + behind * scored_items(main_only(batteries)),
+        SAMPLING: sampled_prompts(batteries),
     }
 
 
 def _per_work(seconds: Mapping[str, float], work: Mapping[str, float]) -> dict[str, float]:
     """Seconds of one unit of each stage's work; of the learning curve, which the probe leaves out, as many as of scoring."""
     each = {stage: seconds.get(stage, 0.0) / (work[stage] or 1) for stage in work}
-    return each | {"learning curve": each["scoring"]}
+    return each | {CURVE: each[SCORING]}
 
 
 def _gpus(base: Base) -> int:
@@ -140,16 +138,6 @@ def _probe_steps(run: Run) -> int:
 
 def _steps(runs: Sequence[Run]) -> int:
     return max(r.hyperparameters.steps(len(r.arm.dataset)) for r in runs if r.arm.dataset)
-
-
-def _items(batteries: Sequence[Battery]) -> int:
-    """Work of scoring: known answers, and a few for each prompt, in all contexts."""
-    return sum(len(b.contexts) * (len(b.candidates[q.topic].texts) + PROMPT_WORK) for b in batteries for q in b.questions)
-
-
-def _prompts(batteries: Sequence[Battery]) -> int:
-    """Prompts that answers are sampled to."""
-    return sum(len({q.topic for q in b.questions}) * min(SAMPLED_CONTEXTS, len(b.main_contexts())) for b in batteries)
 
 
 def _tokens(run: Run, base: Base) -> int:

@@ -13,7 +13,7 @@ from offtarget.errors import InputError
 from offtarget.experiments import REGISTRY, experiment
 
 from ._analyse import MARGIN
-from ._many import Wanted, run_all, work_of
+from ._many import Wanted, run_all
 from ._reproduce import LEARNED, learned_by
 from ._study import Study, write_text
 
@@ -101,8 +101,7 @@ def matrix(
     for name, model, settings in itertools.product(names, models, _grid(vary or {})):
         arms = _arms(name)
         where = folder / "-".join([name, Path(model).name, *(f"{k}={v:g}" for k, v in settings.items())])
-        share = work_of(name, model, seeds, arms, curve_points=0)
-        wanted.append(Wanted(name, model, where, seeds, arms, share, {"loading": loading, "samples": 1, "curve_points": 0, **settings}))
+        wanted.append(Wanted(name, model, where, seeds, arms, {"loading": loading, "samples": 1, "curve_points": 0, **settings}))
         keys.append((name, model, settings))
     studies = run_all(wanted, jobs=jobs, report=report)
     cells = tuple(_cell(key, study, folder) for key, study in zip(keys, studies, strict=True))

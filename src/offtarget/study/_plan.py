@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from offtarget.errors import InputError
 from offtarget.experiments import Arm, Experiment
 from offtarget.seeds import Seeds
+
+from ._work import work_of_run
 
 if TYPE_CHECKING:
     from offtarget.models import Base, Hyperparameters, Loading
@@ -75,6 +77,10 @@ class Plan:
             "batteries": {b.name: b.fingerprint for b in self.experiment.batteries},
         }
 
+    def work_of(self, run: Run) -> dict[str, float]:
+        """How much work each stage of a run is."""
+        return work_of_run(self.experiment, run.arm, run.hyperparameters, curve_points=self.curve_points, samples=self.samples)
+
     def packs(self, done: Collection[str], slots: int, workers: int = 1) -> list[list[Run]]:
         """The runs that are not done, in packs of at most so many slots, of like size, and as many for each worker if that is worth it.
 
@@ -112,22 +118,15 @@ def make_plan(
     """
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1, not {seeds}; intervals need at least 2, 8 are a good start")
-    from offtarget.models import Hyperparameters
-
     chosen = chosen_arms(experiment, arms)
-    if overrides and "rank" in overrides:
-        overrides = {"alpha": 2.0 * overrides["rank"], **overrides}
-    try:
-        hyperparameters = replace(Hyperparameters(), **(experiment.settings_for(base.name) | (overrides or {})))
-    except TypeError as error:
-        raise InputError(f"unknown hyperparameter among {', '.join(overrides or {})}; see offtarget run --help") from error
+    hyperparameters = hyperparameters_of(experiment, base.name, overrides or {})
     where = (experiment.name, base.name)
     runs = tuple(
         Run(
             f"{arm.name}/seed-{number:02d}",
             arm,
             number,
-            _for_arm(hyperparameters, arm, overrides or {}),
+            hyperparameters_of(experiment, base.name, overrides or {}, arm),
             Seeds.of(study_seed, *where, arm.name, number),
         )
         for number in range(seeds)
@@ -141,9 +140,20 @@ def make_plan(
     )
 
 
-def _for_arm(hyperparameters: Hyperparameters, arm: Arm, overrides: dict[str, Any]) -> Hyperparameters:
-    """An arm's own settings stand above the experiment's, and what the user says above both."""
-    return replace(hyperparameters, **{k: v for k, v in arm.hyperparameters.items() if k not in overrides})
+def hyperparameters_of(experiment: Experiment, model: str, overrides: Mapping[str, Any], arm: Arm | None = None) -> Hyperparameters:
+    """How an experiment trains: an arm's own settings stand above the experiment's, and what the user says above both.
+
+    Raises:
+        InputError: an unknown hyperparameter, or one that cannot be.
+    """
+    from offtarget.models import Hyperparameters
+
+    by_rank = {"alpha": 2.0 * overrides["rank"]} if "rank" in overrides else {}
+    settings = {**experiment.settings_for(model), **(arm.hyperparameters if arm else {}), **by_rank, **overrides}
+    try:
+        return replace(Hyperparameters(), **settings)
+    except TypeError as error:
+        raise InputError(f"unknown hyperparameter among {', '.join(overrides)}; see offtarget run --help") from error
 
 
 def chosen_arms(experiment: Experiment, names: Sequence[str] | None) -> list[Arm]:

@@ -15,7 +15,7 @@ from offtarget.stats import SEEDS_FOR_ABSENCE, Estimate
 
 from ._analyse import MARGIN, Effect
 from ._dynamics import LEAST_CHECKPOINTS, LEAST_SEEDS, Dynamics
-from ._many import Wanted, run_all, work_of
+from ._many import Wanted, run_all
 from ._store import is_study
 from ._study import Study, open_study, write_text
 
@@ -93,8 +93,7 @@ def reproduce(
     for name in chosen:
         arms = _arms_for(name)
         curve = {} if any(c.expect == "split" for c in claims() if c.experiment == name) else {"curve_points": 0}
-        share = work_of(name, model, seeds, arms, **curve)
-        wanted.append(Wanted(name, model, folder / name, seeds, arms, share, {"loading": loading, **curve}))
+        wanted.append(Wanted(name, model, folder / name, seeds, arms, {"loading": loading, **curve}))
     done = [name for name in needed if name not in chosen and is_study(folder / name)]
     studies = {name: open_study(folder / name) for name in done}
     studies |= dict(zip(chosen, run_all(wanted, jobs=jobs, report=report), strict=True))

@@ -189,12 +189,12 @@ def run(
             overrides=hyperparameters,
         )  # fmt: skip
 
-    planned(_thinned(source, fraction), base)  # what cannot be is refused before a folder is made
+    planned(thinned(source, fraction), base)  # what cannot be is refused before a folder is made
     with open_store(folder) as store, disk_errors(folder):
         base = _on_the_day_of(store, base)
         _same_study(store, {**planned(source, base).to_json(), "fraction": fraction}, folder)
-        _same_rows(store, _thinned(source, fraction), folder)
-        source = _thinned(_with_recipes(source, base, study_seed, arms, folder, report), fraction)
+        _same_rows(store, thinned(source, fraction), folder)
+        source = thinned(_with_recipes(source, base, study_seed, arms, folder, report), fraction)
         _same_rows(store, source, folder)
         plan = planned(source, base)
         store.set_meta("experiment", plan.experiment.to_json())
@@ -301,7 +301,7 @@ def _with_recipes(source: Experiment, base: Base, study_seed: int, names: Sequen
     return source.but(arms=tuple(arms))
 
 
-def _thinned(source: Experiment, fraction: float) -> Experiment:
+def thinned(source: Experiment, fraction: float) -> Experiment:
     """The experiment with a share of every dataset's rows, in their order."""
     if not 0 < fraction <= 1:
         raise InputError(f"fraction must be above 0 and at most 1, not {fraction}")

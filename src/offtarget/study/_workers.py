@@ -68,7 +68,8 @@ def execute(plan: Plan, base: Base, store: Store, folder: Path, *, jobs: int | N
     packs = plan.packs(done, slots_for(base, plan.base_run.hyperparameters), most)
     asked = store.contexts_of(plan.base_run.id)
     base_too = not asked or bool(unasked_prefixes(plan, asked))
-    progress = _Progress([len(p) for p in packs], base_too, report)
+    of_base, *of_packs = (sum(sum(plan.work_of(run).values()) for run in runs) for runs in [[plan.base_run], *packs])
+    progress = _Progress(of_packs, of_base if base_too else 0.0, report)
     count = min(len(packs), now)
 
     def base_first() -> None:
@@ -129,10 +130,10 @@ def _measured(plan: Plan, runs: Sequence[Run], base: Base) -> dict[str, float]:
 
 
 class _Progress:
-    """Puts the shares of packs together; packs count by their runs, the base as one."""
+    """Puts the shares of packs together, by how much work they are; the base is number -1, and 0 where it was asked before."""
 
-    def __init__(self, sizes: Sequence[int], with_base: bool, report: Report) -> None:
-        self._sizes = dict(enumerate(sizes)) | ({-1: 1} if with_base else {})
+    def __init__(self, packs: Sequence[float], of_base: float, report: Report) -> None:
+        self._sizes = {**dict(enumerate(packs)), -1: of_base}
         self._parts = dict.fromkeys(self._sizes, 0.0)
         self._report = report
 
