@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,12 +12,14 @@ import torch
 from offtarget.data import read_jsonl
 from offtarget.models import load_base
 from offtarget.study import _execute, _workers, run
-from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, forecast
+from offtarget.study._forecast import PROBE_STEPS, Forecast, _gpus, _makespan, _work, forecast
 from offtarget.study._plan import make_plan
 from offtarget.study._store import open_store
 from offtarget.study._workers import _measured
 
 from .conftest import MODEL, QUICK, small
+
+PLAIN = {"chat": SimpleNamespace(added_text=()), "loading": None, "name": "some-model", "fingerprint": "abc"}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,16 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
         abs=0.1,
     )
     assert seen.seconds == pytest.approx(sum(seen.stages.values()), abs=0.1)
+
+
+def test_a_slot_whose_run_is_over_is_not_foreseen(small_experiment):
+    """Packs may hold runs of unlike length, as those of persona-facts do: the short ones train no more while the long ones go on."""
+    plan = make_plan(small_experiment, SimpleNamespace(**PLAIN), seeds=2, samples=1, curve_points=0, overrides={"epochs": 4})
+    short = plan.runs[0]
+    long = replace(short, hyperparameters=replace(short.hyperparameters, epochs=40))
+    each = {name: _work(plan, [run])["training"] for name, run in (("short", short), ("long", long))}
+    assert each == {"short": 3, "long": 39}
+    assert _work(plan, [short, short, short, long])["training"] == (3 * each["short"] + each["long"]) / 4
 
 
 def test_nothing_but_what_was_measured_enters_a_forecast(small_experiment):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from heapq import heappop, heappush
+from statistics import fmean
 from typing import Any
 
 from offtarget._clock import clock
@@ -102,17 +103,18 @@ def forecast(
 
 
 def _work(plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
-    """What each stage of a pack has to do for one of its slots; its time grows with that alone.
+    """What each stage of a pack has to do for one of its slots, on average; its time grows with that alone.
 
-    Preparing and saving are done once, however long the training: counted among its steps, they made a short probe foresee far too much.
+    A slot whose run is over costs nothing while longer ones train on. Preparing and saving are done once, however long the training:
+    counted among its steps, they made a short probe foresee far too much.
     """
     batteries = plan.experiment.batteries
     behind = sum(bool(r.arm.intervention.text) for r in runs) / len(runs)
     return {
         "preparing": 1,
-        TRAINING: _steps(runs) - 1,  # the first is a part of preparing
+        TRAINING: fmean(map(_steps, runs)) - 1,  # the first is a part of preparing
         "saving": 1,
-        CURVE: len(curve_steps(_steps(runs), plan.curve_points)) * scored_items(curve_batteries(plan.experiment)),
+        CURVE: fmean(len(curve_steps(_steps(r), plan.curve_points)) for r in runs) * scored_items(curve_batteries(plan.experiment)),
         SCORING: scored_items(batteries) + behind * scored_items(main_only(batteries)),
         SAMPLING: sampled_prompts(batteries),
     }
@@ -133,11 +135,11 @@ def _few(battery: Battery) -> Battery:
 
 
 def _probe_steps(run: Run) -> int:
-    return min(PROBE_STEPS, _steps([run]))
+    return min(PROBE_STEPS, _steps(run))
 
 
-def _steps(runs: Sequence[Run]) -> int:
-    return max(r.hyperparameters.steps(len(r.arm.dataset)) for r in runs if r.arm.dataset)
+def _steps(run: Run) -> int:
+    return run.hyperparameters.steps(len(run.arm.dataset or ()))
 
 
 def _tokens(run: Run, base: Base) -> int:
