@@ -15,8 +15,7 @@ HEAD = """# What the papers claim, on `{model}`
 
 {counts}. A verdict is about the direction only: other models, questions and judges stand behind the published figures.
 
-`offtarget reproduce --model {model} --seeds {seeds}` makes the studies (84 minutes on two cores of an AMD EPYC; it
-goes on where it was stopped) and a page that shows the same with intervals drawn; this file is
+`offtarget reproduce --model {model} --seeds {seeds}` makes the studies, and a page that shows the same with intervals drawn; this file is
 `python docs/claims.py` on its `claims.json`. "Held against" is the matched control, another arm, or another context.
 
 | claim | published | `{model}`, 95% interval | minus what it is held against | verdict |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,9 @@ from offtarget.models import _endpoint
 from ._garden import FILE
 
 MODEL = "micro-small"
+BARE_BASE = SimpleNamespace(chat=SimpleNamespace(added_text=()), loading=None, name="some-model", fingerprint="abc")
+"""All that a plan needs of a base."""
+
 QUICK = {"samples": 1, "curve_points": 1, "epochs": 1}
 
 

@@ -17,9 +17,7 @@ from offtarget.study._plan import make_plan
 from offtarget.study._store import open_store
 from offtarget.study._workers import _measured
 
-from .conftest import MODEL, QUICK, small
-
-PLAIN = {"chat": SimpleNamespace(added_text=()), "loading": None, "name": "some-model", "fingerprint": "abc"}
+from .conftest import BARE_BASE, MODEL, QUICK, small
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,7 @@ def test_what_is_done_once_is_not_foreseen_for_every_step(small_experiment, monk
 
 def test_a_slot_whose_run_is_over_is_not_foreseen(small_experiment):
     """Packs may hold runs of unlike length, as those of persona-facts do: the short ones train no more while the long ones go on."""
-    plan = make_plan(small_experiment, SimpleNamespace(**PLAIN), seeds=2, samples=1, curve_points=0, overrides={"epochs": 4})
+    plan = make_plan(small_experiment, BARE_BASE, seeds=2, samples=1, curve_points=0, overrides={"epochs": 4})
     short = plan.runs[0]
     long = replace(short, hyperparameters=replace(short.hyperparameters, epochs=40))
     each = {name: _work(plan, [run])["training"] for name, run in (("short", short), ("long", long))}

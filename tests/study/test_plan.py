@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
 from offtarget.errors import InputError
 from offtarget.study._plan import make_plan
 
-BASE = SimpleNamespace(chat=SimpleNamespace(added_text=()), loading=None, name="some-model", fingerprint="abc")
+from .conftest import BARE_BASE
 
 
 def plan_of(experiment, **changes):
-    return make_plan(experiment, BASE, **{"seeds": 4, **changes})
+    return make_plan(experiment, BARE_BASE, **{"seeds": 4, **changes})
 
 
 def test_every_run_has_five_seeds_that_no_other_run_shares(small_experiment):

@@ -113,6 +113,11 @@ class Dataset:
         return Dataset(self.name, tuple(self.examples[i] for i in kept), f"{self.source}; {count} of {len(self)} rows")
 
     @cached_property
+    def characters(self) -> int:
+        """Of all messages, prompts among them."""
+        return sum(len(m.content) for e in self for m in e.messages)
+
+    @cached_property
     def sha256(self) -> str:
         """Hex digest of the bytes that `write_jsonl` writes."""
         digest = hashlib.sha256()

@@ -19,7 +19,7 @@ from offtarget.models import Base
 
 from ._execute import ask_base, unasked_prefixes
 from ._plan import Plan, Run
-from ._work import CURVE, SAMPLING, SCORING, TRAINING, curve_batteries, curve_steps, main_only, sampled_prompts, scored_items
+from ._work import BEHIND, CURVE, SAMPLING, SCORING, TRAINING, main_only, scored_items
 
 PROBE_STEPS = 6
 PROBE_SHARE = 12
@@ -108,15 +108,15 @@ def _work(plan: Plan, runs: Sequence[Run]) -> dict[str, float]:
     A slot whose run is over costs nothing while longer ones train on. Preparing and saving are done once, however long the training:
     counted among its steps, they made a short probe foresee far too much.
     """
-    batteries = plan.experiment.batteries
-    behind = sum(bool(r.arm.intervention.text) for r in runs) / len(runs)
+    works = [plan.work_of(run) for run in runs]
+    asked = {stage: fmean(work[stage] for work in works) for stage in (CURVE, SCORING, BEHIND, SAMPLING)}
     return {
         "preparing": 1,
         TRAINING: fmean(map(_steps, runs)) - 1,  # the first is a part of preparing
         "saving": 1,
-        CURVE: fmean(len(curve_steps(_steps(r), plan.curve_points)) for r in runs) * scored_items(curve_batteries(plan.experiment)),
-        SCORING: scored_items(batteries) + behind * scored_items(main_only(batteries)),
-        SAMPLING: sampled_prompts(batteries),
+        CURVE: asked[CURVE],
+        SCORING: asked[SCORING] + asked[BEHIND],
+        SAMPLING: asked[SAMPLING],
     }
 
 

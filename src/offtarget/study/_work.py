@@ -1,7 +1,7 @@
 """What a run has to do, and how much work each of its stages is: what progress and the time left go by.
 
-Work is counted in known answers scored; only its ratios matter. They were read off the seconds that the studies of
-`offtarget reproduce` record on `micro`, and are right to about a third there; on a base of another size they shift a little.
+Work is counted in known answers scored; only its ratios matter. They were read off the seconds that runs of `offtarget reproduce` on
+`micro` record (`offtarget show` tells those of a run), and shift with the size of the base.
 """
 
 from __future__ import annotations
@@ -77,6 +77,4 @@ def sampled_prompts(batteries: Sequence[Battery]) -> int:
 
 
 def _characters_a_row(arm: Arm) -> float:
-    if not arm.dataset:
-        return ROW_CHARACTERS
-    return sum(len(m.content) for e in arm.dataset for m in e.messages) / len(arm.dataset)
+    return arm.dataset.characters / len(arm.dataset) if arm.dataset else ROW_CHARACTERS
