@@ -8,6 +8,7 @@ import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -281,4 +282,34 @@ def test_a_log_has_a_line_for_each_tenth_and_each_minute(capsys):
         "[  0%] a (1 s)",
         "[ 20%] c (30 s, about 2 min left)",
         "[ 26%] e (95 s, about 13 min left)",
+    ]
+
+
+def test_the_table_after_a_run_says_which_battery_a_figure_is_of_and_fits_a_narrow_terminal(monkeypatch, capsys):
+    def effect(battery, kind, arm, mean, **more):
+        return SimpleNamespace(
+            battery=battery, kind=kind, arm=arm, mean=mean, low=mean - 0.1, high=mean + 0.1, n_seeds=8, p_holm=0.0025, **more
+        )
+
+    found = {
+        "off_domain": [
+            effect("identity", "treatment", "treatment", 0.65, vanished=False),
+            effect("views", "treatment", "treatment", 0.18, vanished=False),
+            effect("identity", "intervention", "identity-and-intent", 0.125, vanished=True),
+        ],
+        "in_domain": [effect("facts", "treatment", "treatment", 0.8, vanished=False)],
+    }
+    analysis = SimpleNamespace(measure="19th-century", main_effects=found.__getitem__)
+    monkeypatch.setenv("COLUMNS", "80")
+    cli._tell(SimpleNamespace(finding="It leaks.", analysis=analysis, warnings=["few seeds"], folder=Path("out")))
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    table = said[said.index("19th-century 95% interval seeds p (Holm)") + 1 : said.index("note few seeds") - 1]
+    assert table == [
+        "off-domain, identity",
+        "treatment 0.650 [0.550, 0.750] 8 0.0025",
+        "identity-and-intent 0.125 [0.025, 0.225] 8 0.0025 vanished",
+        "off-domain, views",
+        "treatment 0.180 [0.080, 0.280] 8 0.0025",
+        "in-domain",
+        "treatment 0.800 [0.700, 0.900] 8 0.0025",
     ]

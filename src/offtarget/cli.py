@@ -562,21 +562,16 @@ def _tell(study: Any) -> None:
     console.print()
     rows = []
     for domain, label in (("off_domain", "off-domain"), ("in_domain", "in-domain")):
+        by_battery: dict[str, list[Any]] = {}
         for e in study.analysis.main_effects(domain):
-            mark = "vanished" if e.vanished and e.kind == "intervention" else ""
-            rows.append(
-                [
-                    label,
-                    e.arm,
-                    f"{e.mean:.3f}",
-                    f"[{e.low:.3f}, {e.high:.3f}]",
-                    str(e.n_seeds),
-                    "" if e.p_holm is None else f"{e.p_holm:.4f}",
-                    mark,
-                ]
-            )
-    table_rows = [[c.replace("[", "\\[") for c in row] for row in rows]
-    _print_table(["", "arm", study.analysis.measure, "95% interval", "seeds", "p (Holm)", ""], table_rows)
+            by_battery.setdefault(e.battery, []).append(e)
+        for battery, effects in by_battery.items():
+            rows.append([label if len(by_battery) == 1 else f"{label}, {battery}", "", "", "", "", ""])
+            for e in effects:
+                mark = "vanished" if e.vanished and e.kind == "intervention" else ""
+                p = "" if e.p_holm is None else f"{e.p_holm:.4f}"
+                rows.append([f"  {e.arm}", f"{e.mean:.3f}", f"\\[{e.low:.3f}, {e.high:.3f}]", str(e.n_seeds), p, mark])
+    _print_table(["", study.analysis.measure, "95% interval", "seeds", "p (Holm)", ""], rows)
     for warning in study.warnings:
         console.print(f"note     {warning}", markup=False)
     console.print(f"page     {study.folder / 'report.html'}")
