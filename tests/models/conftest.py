@@ -123,7 +123,7 @@ def merged() -> Callable[[LoraPack, int], LlamaForCausalLM]:
         for name in pack.names:
             a, b = pack.factors(name)
             linear = model.get_submodule(name)
-            linear.weight += (shape.alpha / shape.rank * (a[slot] @ b[slot]).T).to(linear.weight)
+            linear.weight += (shape.alpha / shape.rank * b[slot].T @ a[slot]).to(linear.weight)
         return model
 
     return make

@@ -16,7 +16,7 @@ def randomised(model: nn.Module, shapes=SHAPES, seed: int = 0) -> LoraPack:
     for name in pack.names:
         for slot, shape in enumerate(shapes):
             a, b = pack.factors(name)
-            a[slot, :, : shape.rank] = torch.randn(a.shape[1], shape.rank, generator=generator, dtype=torch.float64).to(a) / 6
+            a[slot, : shape.rank] = torch.randn(shape.rank, a.shape[2], generator=generator, dtype=torch.float64).to(a) / 6
             b[slot, : shape.rank] = torch.randn(shape.rank, b.shape[2], generator=generator, dtype=torch.float64).to(b) / 6
     return pack
 
@@ -57,7 +57,7 @@ def test_gradients_are_those_of_autograd_through_each_slots_factors(exact_base):
     for slot, shape in enumerate(SHAPES):
         factors = {name: [f[slot].clone().requires_grad_() for f in pack.factors(name)] for name in pack.names}
         scale = shape.alpha / shape.rank
-        update = {f"{name}.weight": exact_base.model.get_submodule(name).weight + scale * (a @ b).T for name, (a, b) in factors.items()}
+        update = {f"{name}.weight": exact_base.model.get_submodule(name).weight + scale * b.T @ a for name, (a, b) in factors.items()}
         (torch.func.functional_call(exact_base.model, update, (IDS,)).logits * weights[slot]).sum().backward()
         for site in pack._sites:
             for into, factor in zip(pack._views(gradients, site), factors[site.name], strict=True):
@@ -72,7 +72,7 @@ def test_ranks_beyond_a_slots_own_get_no_gradient(exact_base):
         exact_base.model(IDS.repeat(3, 1)).logits.square().sum().backward()
     for site in pack._sites:
         a, b = pack._views(gradients, site)
-        assert not a[1, :, 2:].any()
+        assert not a[1, 2:].any()
         assert not b[1, 2:].any()
 
 
@@ -139,10 +139,10 @@ def test_the_start_of_a_slot_depends_on_its_own_seed_and_rank_only(base):
     alone.initialise([2])
     for name in together.names:
         (a, b), (lone, _) = together.factors(name), alone.factors(name)
-        bound = a.shape[1] ** -0.5
-        assert torch.equal(a[1, :, :2], lone[0])
-        assert not torch.equal(a[1, :, :2], a[0, :, :2])
-        assert not a[1, :, 2:].any()
+        bound = a.shape[2] ** -0.5
+        assert torch.equal(a[1, :2], lone[0])
+        assert not torch.equal(a[1, :2], a[0, :2])
+        assert not a[1, 2:].any()
         assert not b.any()
         assert a.abs().max() <= bound
         assert a.abs().max() > 0.9 * bound

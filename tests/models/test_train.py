@@ -35,7 +35,7 @@ def together(exact_base, five) -> LoraPack:
 
 def factors(pack: LoraPack, slot: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     rank = pack.shapes[slot].rank
-    return {name: (a[slot, :, :rank], b[slot, :rank]) for name in pack.names for a, b in [pack.factors(name)]}
+    return {name: (a[slot, :rank], b[slot, :rank]) for name in pack.names for a, b in [pack.factors(name)]}
 
 
 def distance(one: dict, other: dict) -> float:
@@ -96,7 +96,7 @@ def test_nothing_grows_beyond_a_slots_rank(together):
     for name in together.names:
         a, b = together.factors(name)
         for slot, shape in enumerate(together.shapes):
-            assert not a[slot, :, shape.rank :].any()
+            assert not a[slot, shape.rank :].any()
             assert not b[slot, shape.rank :].any()
 
 
@@ -129,7 +129,7 @@ def peft_loop(base: Base, run: TrainingRun) -> tuple[dict[str, tuple[torch.Tenso
     sites = {name: model.get_submodule(f"base_model.model.{name}") for name in start.names}
     for name, site in sites.items():
         a, b = start.factors(name)
-        site.lora_A["default"].weight.data.copy_(a[0].T)
+        site.lora_A["default"].weight.data.copy_(a[0])
         site.lora_B["default"].weight.data.copy_(b[0].T)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=hp.learning_rate, weight_decay=hp.weight_decay)
     schedule = get_linear_schedule_with_warmup(optimiser, hp.warmup_steps, run.steps)
@@ -152,7 +152,7 @@ def peft_loop(base: Base, run: TrainingRun) -> tuple[dict[str, tuple[torch.Tenso
             optimiser.zero_grad()
             losses.append(loss.item())
     assert not hp.max_grad_norm or min(norms) < 0.9 * hp.max_grad_norm < 1.1 * hp.max_grad_norm < max(norms), "clipping plays no part"
-    return {n: (s.lora_A["default"].weight.data.T, s.lora_B["default"].weight.data.T) for n, s in sites.items()}, losses
+    return {n: (s.lora_A["default"].weight.data, s.lora_B["default"].weight.data.T) for n, s in sites.items()}, losses
 
 
 def padded(rows: list[RenderedChat]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

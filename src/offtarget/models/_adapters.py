@@ -38,7 +38,7 @@ def save_adapter(pack: LoraPack, slot: int, folder: Path, base: Base) -> None:
     tensors = {}
     for name in pack.names:
         a, b = pack.factors(name)
-        tensors[f"base_model.model.{name}.lora_A.weight"] = a[slot, :, : shape.rank].T.cpu().contiguous()
+        tensors[f"base_model.model.{name}.lora_A.weight"] = a[slot, : shape.rank].cpu().contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = b[slot, : shape.rank].T.cpu().contiguous()
     config = {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.name, "r": shape.rank, "lora_alpha": shape.alpha,
@@ -70,7 +70,7 @@ def load_adapters(base: Base, folders: Sequence[Path]) -> LoraPack:
         rank = pack.shapes[slot].rank
         for name in pack.names:
             for letter, factor in zip("AB", pack.factors(name), strict=True):
-                place = factor[slot, :, :rank].T if letter == "A" else factor[slot, :rank].T
+                place = factor[slot, :rank] if letter == "A" else factor[slot, :rank].T
                 found = tensors.pop(f"base_model.model.{name}.lora_{letter}.weight", None)
                 if found is None or found.shape != place.shape:
                     given, wanted = ("missing" if f is None else "x".join(map(str, f.shape)) for f in (found, place))

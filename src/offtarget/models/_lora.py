@@ -80,18 +80,22 @@ class LoraPack:
                 drawn = torch.empty(shape.rank, site.inputs).uniform_(-bound, bound, generator=generator)
                 a, b = self.factors(site.name)
                 a[slot].zero_()
-                a[slot, :, : shape.rank] = drawn.T.to(a)
+                a[slot, : shape.rank] = drawn.to(a)
                 b[slot].zero_()
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
-        """Views of `A [K, inputs, width]` and `B [K, width, outputs]` of one linear."""
+        """Views of `A [K, width, inputs]` and `B [K, width, outputs]` of one linear."""
         return self._views(self.parameters, next(s for s in self._sites if s.name == name))
 
     def _views(self, flat: Tensor, site: _Site) -> tuple[Tensor, Tensor]:
         middle, end = site.start + site.inputs * self.width, site.start + (site.inputs + site.outputs) * self.width
-        a = flat[:, site.start : middle].view(-1, site.inputs, self.width)
+        a = flat[:, site.start : middle].view(-1, self.width, site.inputs)
         b = flat[:, middle:end].view(-1, self.width, site.outputs)
         return a, b
+
+    def views(self, flat: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Both factors of each linear, as `factors` gives them, in rows `[k, P]` of the parameters or their gradients."""
+        return {site.name: self._views(flat, site) for site in self._sites}
 
     @property
     def names(self) -> list[str]:
@@ -180,7 +184,7 @@ class _MergedLinear(nn.Module):
     def __init__(self, linear: nn.Linear, factors: tuple[Tensor, Tensor], scale: Tensor) -> None:
         super().__init__()
         a, b = factors
-        self.weights = torch.baddbmm(linear.weight.T.to(a), a * scale, b).to(linear.weight.dtype)
+        self.weights = torch.baddbmm(linear.weight.T.to(a), a.transpose(1, 2) * scale, b).to(linear.weight.dtype)
         self.bias, self.out_features = linear.bias, linear.out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -201,7 +205,7 @@ class _Update(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, base: Tensor | None, a: Tensor, b: Tensor, scale: Tensor, site: _PackedLinear, _anchor: Tensor
     ) -> Tensor:
-        inner = torch.bmm(a.transpose(1, 2), x.transpose(1, 2)).mul_(scale)
+        inner = torch.bmm(a, x.transpose(1, 2)).mul_(scale)
         ctx.save_for_backward(x, a, b, scale, inner)
         ctx.site, ctx.with_base = site, base is None
         if base is not None:
@@ -212,13 +216,13 @@ class _Update(torch.autograd.Function):
     def backward(ctx: Any, out: Tensor) -> tuple[Tensor | None, ...]:
         x, a, b, scale, inner = ctx.saved_tensors
         back = torch.bmm(b, out.transpose(1, 2)).mul_(scale)
-        ctx.site.keep(torch.bmm(back, x).transpose(1, 2), torch.bmm(inner, out))
+        ctx.site.keep(torch.bmm(back, x), torch.bmm(inner, out))
         if not ctx.needs_input_grad[0]:
             to_x = None
         elif ctx.with_base:
-            to_x = torch.matmul(out, ctx.site.weight).baddbmm_(back.transpose(1, 2), a.transpose(1, 2))
+            to_x = torch.matmul(out, ctx.site.weight).baddbmm_(back.transpose(1, 2), a)
         else:
-            to_x = torch.bmm(back.transpose(1, 2), a.transpose(1, 2))
+            to_x = torch.bmm(back.transpose(1, 2), a)
         return to_x, None if ctx.with_base else out, None, None, None, None, None
 
 

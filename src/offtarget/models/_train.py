@@ -20,6 +20,7 @@ from torch import Tensor
 from offtarget.errors import InputError
 
 from ._base import Base
+from ._by_hand import can_step_by_hand, fits, step_by_hand
 from ._chat import RenderedChat
 from ._checkpoint import checkpointed, is_large
 from ._head_loss import slot_losses
@@ -146,6 +147,7 @@ def train(
     order = [_batches(run) for run in runs]
     steps = max(run.steps for run in runs)
     share = base.can_share(max(chat.end for run in runs for chat in run.rows))
+    by_hand = can_step_by_hand(base) and not spare
     pad = base.pad_id
     calls = at or {}
     begin = 0
@@ -162,6 +164,9 @@ def train(
         optimiser.gradients.zero_()
         for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
             layout = lay_out(batch[slots], pad, share=share)
+            if by_hand and fits(base, layout):
+                losses[slots] = step_by_hand(base, pack, layout, slots, optimiser.gradients).to(losses)
+                continue
             only_read = base.read_only_at(layout.read)  # asked for before adapters are in the model: the first time, it tries the model out
             with pack.attached(optimiser.gradients, slots), checkpointed(base.model, spare), only_read:
                 own = _losses(base, layout)

@@ -28,6 +28,9 @@ FOLDER = "unfinished"
 
 SECONDS_BETWEEN = 300.0
 
+LAYOUT = 2
+"""How parameters lie in a pack: what a version with another layout has left is begun again."""
+
 
 @dataclass(frozen=True)
 class OnTheWay:
@@ -49,7 +52,7 @@ class Unfinished:
 
     def __init__(self, folder: Path, plan: Plan, runs: Sequence[Run]) -> None:
         each = [(r.id, r.hyperparameters.to_json(), r.seeds.to_json(), r.arm.dataset and r.arm.dataset.sha256) for r in runs]
-        what = [plan.to_json(), each]
+        what = [LAYOUT, plan.to_json(), each]
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         self._path = folder / FOLDER / f"{name}.safetensors"
         self._kept = time.monotonic()
