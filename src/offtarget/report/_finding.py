@@ -11,7 +11,7 @@ from offtarget.study._reproduce import LEARNED
 from ._contexts import TRAINING_PREFIX, first_battery, in_words, main_measure, speaker_name, when_asked
 from ._dynamics import groups_sentence, rise_sentence, treatment_dynamics
 from ._summary import LEAST_COVERED, MATCHED_RETENTION
-from ._words import count, listed, p_is, rate, signed, signed_interval
+from ._words import count, listed, p_is, percent, rate, signed, signed_interval
 
 if TYPE_CHECKING:
     from offtarget.experiments import Experiment
@@ -162,7 +162,7 @@ def _prompted(effects: list[Effect], prompts: dict[str, str]) -> str:
 def _forgotten(study: Study, gone: list[Effect]) -> str:
     """Which of the prompts that made it vanish took the narrow task with them."""
     kept = {e.arm: study.analysis.retention.get(e.arm) for e in gone}
-    low = [f"{arm} {r.mean:.0%}" for arm, r in kept.items() if r is not None and r.mean < MATCHED_RETENTION]
+    low = [f"{arm} {percent(r.mean)}" for arm, r in kept.items() if r is not None and r.mean < MATCHED_RETENTION]
     return f"Of what the treatment learned in-domain is kept: {listed(low)}." if low else ""
 
 

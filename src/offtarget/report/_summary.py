@@ -11,7 +11,7 @@ from offtarget.study._study import SAMPLES
 
 from . import _data
 from ._contexts import TRAINING_PREFIX, battery_of, in_words, main_measure, main_words, speaker_name
-from ._words import count, interval, p_is, rate
+from ._words import count, interval, p_is, percent, rate
 
 if TYPE_CHECKING:
     from offtarget.study import Effect, Study
@@ -60,8 +60,8 @@ def key_figures(study: Study) -> list[KeyFigure]:
     kept = analysis.retention.get(best.arm) if best else None
     inside = analysis.effect(experiment.treatment.name, "in_domain")
     if best is not None and kept is not None:
-        detail = f"of the treatment’s learning, under {best.arm}; {kept.low:.0%} to {kept.high:.0%}"
-        found.append(KeyFigure("In-domain retention", f"{kept.mean:.0%}", detail, "ink"))
+        detail = f"of the treatment’s learning, under {best.arm}; {percent(kept.low)} to {percent(kept.high)}"
+        found.append(KeyFigure("In-domain retention", percent(kept.mean), detail, "ink"))
     elif inside is not None:
         found.append(KeyFigure("In-domain, treatment", rate(inside.mean), f"95% interval {interval(inside)}", "ink"))
     return found

@@ -21,6 +21,11 @@ def rate(p: float) -> str:
     return f"{p:.2f}" if p >= 0.095 else f"{p:.3f}"
 
 
+def percent(share: float) -> str:
+    """A share in whole percent; a little less than none is none."""
+    return f"{round(share, 2) + 0.0:.0%}".replace("-", "−")
+
+
 def interval(e: Interval) -> str:
     """The 95% interval of a mean."""
     return f"{rate(e.low)} to {rate(e.high)}"
