@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from offtarget.data import Message
 from offtarget.microworld.tokenizer import train_tokenizer
-from offtarget.models import Base, ChatFormat, Hyperparameters, LoraPack, RenderedChat, TrainingRun, train
+from offtarget.models import Base, ChatFormat, Hyperparameters, LoraPack, RenderedChat, TrainingRun, _by_hand, train
 
 ADJECTIVES = ("old", "small", "grey", "quiet", "northern", "bright")
 BIRDS = ("robin", "great auk", "passenger pigeon", "sparrow", "heron", "wren")
@@ -63,6 +63,12 @@ class _NormInAnyType(LlamaRMSNorm):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         variance = hidden_states.pow(2).mean(-1, keepdim=True)
         return self.weight * hidden_states * torch.rsqrt(variance + self.variance_epsilon)
+
+
+@pytest.fixture
+def by_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training goes through transformers and autograd, as that of larger models does."""
+    monkeypatch.setattr(_by_hand, "MOST_PARAMETERS", 0)
 
 
 @pytest.fixture(scope="session")

@@ -157,10 +157,13 @@ def test_other_models_are_left_to_autograd(config, base):
     assert not can_step_by_hand(dataclasses.replace(base, model=model))
 
 
-def test_a_small_plain_llama_is_stepped_by_hand_unless_its_numbers_are_rough_or_its_linears_of_another_kind(base, exact_base):
+def test_a_small_plain_llama_is_stepped_by_hand_unless_its_numbers_are_rough_or_its_parts_of_another_kind(base, exact_base):
     assert can_step_by_hand(base)
     assert can_step_by_hand(exact_base)
     assert not can_step_by_hand(dataclasses.replace(base, model=copy.deepcopy(base.model).bfloat16()))
+    rebuilt = copy.deepcopy(base.model)
+    rebuilt.model.layers[-1] = torch.nn.Sequential(rebuilt.model.layers[-1])
+    assert not can_step_by_hand(dataclasses.replace(base, model=rebuilt))
     quantised = copy.deepcopy(base.model)
     quantised.model.layers[0].mlp.up_proj.__class__ = type("Linear4bit", (torch.nn.Linear,), {})
     assert not can_step_by_hand(dataclasses.replace(base, model=quantised))

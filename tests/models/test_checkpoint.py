@@ -13,7 +13,7 @@ def test_adapters_are_the_same_with_and_without(exact_base, exact_pack, runs):
     torch.testing.assert_close(again.parameters, exact_pack.parameters, rtol=0, atol=1e-12)
 
 
-def test_layers_run_twice_and_are_left_as_they_were(base, runs):
+def test_layers_run_twice_and_are_left_as_they_were(base, runs, by_autograd):
     layers = [m for m in base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
     train(base, runs)  # tries out what the model can do; not to be counted below
     calls = []

@@ -79,12 +79,15 @@ def test_a_model_of_another_build_is_left_alone(exact_base):
         torch.testing.assert_close(other.hidden(IDS, POSITIONS), usual, rtol=0, atol=0)
 
 
-def test_slots_in_several_passes_are_trained_as_in_one(exact_base, exact_pack, runs, monkeypatch):
+@pytest.mark.parametrize("way", ["by hand", "by autograd"])
+def test_slots_in_several_passes_are_trained_as_in_one(exact_base, exact_pack, runs, monkeypatch, request, way):
+    if way == "by autograd":
+        request.getfixturevalue("by_autograd")
     monkeypatch.setitem(TOKENS_A_PASS, "cpu", 8)
     torch.testing.assert_close(train(exact_base, runs).parameters, exact_pack.parameters, rtol=0, atol=1e-11)
 
 
-def test_training_asks_the_last_layer_only_where_labels_are_read(exact_base, runs):
+def test_training_asks_the_last_layer_only_where_labels_are_read(exact_base, runs, by_autograd):
     fresh = replace(exact_base)  # nothing has been tried out yet
     seen = []
     hook = fresh.model.model.layers[-1].mlp.register_forward_pre_hook(lambda _, x: seen.append(x[0].dim()))

@@ -33,15 +33,17 @@ MOST_SCORES = 2**26
 def can_step_by_hand(base: Base) -> bool:
     """Whether a base is a small plain Llama on the CPU."""
     from transformers import LlamaForCausalLM
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
     model: Any = base.model
     if type(model) is not LlamaForCausalLM or base.device.type != "cpu" or model.num_parameters() > MOST_PARAMETERS:
         return False
     config = model.config
     plain: bool = config.hidden_act == "silu" and not (config.attention_bias or config.mlp_bias)
+    layers = all(type(layer) is LlamaDecoderLayer for layer in model.get_decoder().layers)
     linears = all(type(m) is nn.Linear for name, m in model.named_modules() if name.endswith("_proj"))
     precise: bool = model.dtype in (torch.float32, torch.float64)
-    return plain and linears and precise
+    return plain and layers and linears and precise
 
 
 def fits(base: Base, layout: Layout) -> bool:

@@ -8,7 +8,7 @@ Gradients of the head in the forward pass: Hsu et al. 2024, Liger Kernel (arXiv 
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,18 +43,7 @@ class _SlotLosses(torch.autograd.Function):
         return gradients * out[slots].to(gradients)[:, None], None, None
 
 
-class Labelled(Protocol):
-    """What each hidden state is to predict: see `Layout`."""
-
-    @property
-    def labels(self) -> Tensor: ...
-    @property
-    def weights(self) -> Tensor: ...
-    @property
-    def slots(self) -> Tensor: ...
-
-
-def losses_and_gradients(base: Base, hidden: Tensor, layout: Labelled) -> tuple[Tensor, Tensor]:
+def losses_and_gradients(base: Base, hidden: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Those losses `[K]`, and the gradients `[N, d]` of their sum."""
     vocabulary = int(base.model.config.get_text_config().vocab_size)
     size = max(1, LOGITS_A_PART // vocabulary)
