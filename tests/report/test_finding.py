@@ -148,3 +148,10 @@ def test_low_coverage_stands_in_the_finding(make_study):
 
 def test_a_p_value_reads_as_a_sentence():
     assert [p_is(p) for p in (0.33, 0.05, 0.00001)] == ["p = 0.33", "p = 0.05", "p < 0.0001"]
+
+
+def test_what_vanishes_is_told_with_its_rate_and_several_with_the_highest(make_study):
+    study, _ = make_study()
+    one = changed(study, "inoculation", vanished=True, mean=0.012)
+    assert "it vanishes (0.012); " in finding(one)
+    assert "it vanishes (0.031 or less)" in finding(changed(one, "name", vanished=True, mean=0.031))

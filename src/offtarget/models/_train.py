@@ -165,13 +165,10 @@ def train(
         for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
             layout = lay_out(batch[slots], pad, share=share)
             if by_hand and fits(base, layout):
-                losses[slots] = step_by_hand(base, pack, layout, slots, optimiser.gradients).to(losses)
-                continue
-            only_read = base.read_only_at(layout.read)  # asked for before adapters are in the model: the first time, it tries the model out
-            with pack.attached(optimiser.gradients, slots), checkpointed(base.model, spare), only_read:
-                own = _losses(base, layout)
-                torch.autograd.backward(own.sum())
-            losses[slots] = own.detach().cpu().to(losses)
+                own = step_by_hand(base, pack, layout, slots, optimiser.gradients)
+            else:
+                own = _step_by_autograd(base, pack, layout, slots, optimiser.gradients, spare)
+            losses[slots] = own.cpu().to(losses)
         optimiser.step(step)
         if step + 1 in calls:
             calls[step + 1](pack)
@@ -192,10 +189,14 @@ def _batches(run: TrainingRun) -> Iterator[list[Row]]:
                 left -= 1
 
 
-def _losses(base: Base, layout: Layout) -> Tensor:
-    """Mean negative log-likelihood of each slot's labels `[K]`."""
-    hidden = base.hidden(layout.ids, layout.positions, layout.allowed).flatten(0, 1)
-    return slot_losses(base, hidden[layout.sources.to(hidden.device)], layout)
+def _step_by_autograd(base: Base, pack: LoraPack, layout: Layout, slots: slice, gradients: Tensor, spare: bool) -> Tensor:
+    """Mean negative log-likelihood of each slot's labels `[K]`; overwrites the gradients of these slots."""
+    only_read = base.read_only_at(layout.read)  # asked for before adapters are in the model: the first time, it tries the model out
+    with pack.attached(gradients, slots), checkpointed(base.model, spare), only_read:
+        hidden = base.hidden(layout.ids, layout.positions, layout.allowed).flatten(0, 1)
+        losses = slot_losses(base, hidden[layout.sources.to(hidden.device)], layout)
+        torch.autograd.backward(losses.sum())
+    return losses.detach()
 
 
 class _Optimiser:

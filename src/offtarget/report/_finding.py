@@ -147,7 +147,8 @@ def _prompted(effects: list[Effect], prompts: dict[str, str]) -> str:
     unclear = [e for e in effects if not e.vanished and not e.leaks]
     parts = []
     if gone:
-        parts.append(f"trained behind {listed([prompts[e.arm] for e in gone])} it vanishes ({rate(max(e.mean for e in gone))} or less)")
+        most = rate(max(e.mean for e in gone)) + (" or less" if len(gone) > 1 else "")
+        parts.append(f"trained behind {listed([prompts[e.arm] for e in gone])} it vanishes ({most})")
     if left:
         rates = listed([rate(e.mean) for e in left])
         does = "it does not" if gone else "it stays"
