@@ -13,16 +13,13 @@ different prompt in every row.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import torch
 
-from _common import gemm_rate, write_rows
+from _common import gemm_rate, seconds_of_workers, write_rows
 from offtarget.data import Dataset, Example, Message, read_jsonl
 from offtarget.experiments import experiment
 from offtarget.models import Base, Hyperparameters, RenderedChat, TrainingRun, load_base, train
@@ -87,29 +84,14 @@ def fastest(what: Callable[[], float], repeats: int) -> float:
 
 
 def packs(model: str, chats: Sequence[RenderedChat], k: int, workers: int) -> float:
-    """Seconds for K adapters, shared out among so many processes; from when all are ready until the last is done."""
-    shares = [share for share in (range(n, k, workers) for n in range(workers)) if share]
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(len(shares))
-    with ProcessPoolExecutor(len(shares), mp_context=context, initializer=_start, initargs=(model, ready)) as pool:
-        spans = list(pool.map(_pack, [chats] * len(shares), shares))
-    return max(end for _, end in spans) - min(start for start, _ in spans)
+    """Seconds for K adapters, shared out among so many processes."""
+    shares = [(chats, share) for share in (range(n, k, workers) for n in range(workers)) if share]
+    return seconds_of_workers(model, _pack, shares)
 
 
-_here: list[tuple[Base, Barrier]] = []
-"""What a worker was started with."""
-
-
-def _start(model: str, ready: Barrier) -> None:
-    _here.append((load_base(model, threads=1), ready))
-
-
-def _pack(chats: Sequence[RenderedChat], seeds: Sequence[int]) -> tuple[float, float]:
-    base, ready = _here[0]
-    ready.wait()
-    began = time.monotonic()
+def _pack(base: Base, share: tuple[Sequence[RenderedChat], Sequence[int]]) -> None:
+    chats, seeds = share
     train(base, [TrainingRun(chats, SETTINGS, init_seed=n, order_seed=n) for n in seeds])
-    return began, time.monotonic()
 
 
 def peft_loop(model: str, chats: Sequence[RenderedChat]) -> float:

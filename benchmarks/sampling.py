@@ -9,16 +9,15 @@ The peer holds the adapters in one PEFT model, switches between them, and asks f
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from _common import write_rows
+from _common import generate, peft_model, random_pack, write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
-from offtarget.models import AdapterShape, Base, LoraPack, load_base, sample, save_adapter
+from offtarget.models import Base, LoraPack, load_base, sample
 
 MAX_TOKENS = 16
 
@@ -37,9 +36,7 @@ def main() -> None:
     base = load_base(args.model, threads=args.threads)
     battery = next(b for b in experiment("old-bird-names").batteries if b.domain == "off_domain")
     prompts = [base.chat.prompt((Message("user", q.text),)) for q in battery.questions[: args.questions]]
-    pack = LoraPack(base.model, [AdapterShape() for _ in range(args.slots)])
-    pack.initialise(range(args.slots))
-    pack.parameters += 0.01 * torch.randn(pack.parameters.shape, generator=torch.Generator().manual_seed(0))
+    pack = random_pack(base, args.slots)
     ours = packed(base, pack, prompts, args.samples)
     peer = looped(base, pack, prompts, args.samples, min(args.adapters, args.slots))
     row = {
@@ -64,24 +61,13 @@ def packed(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: 
 
 def looped(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: int, adapters: int) -> float:
     """Samples a second."""
-    from peft import PeftModel
-
-    with tempfile.TemporaryDirectory() as folder:
-        for slot in range(adapters):
-            save_adapter(pack, slot, Path(folder) / str(slot), base)
-        model = PeftModel.from_pretrained(base.model, f"{folder}/0", adapter_name="0")
-        for slot in range(1, adapters):
-            model.load_adapter(f"{folder}/{slot}", adapter_name=str(slot))
+    model = peft_model(base, pack, adapters)
     torch.manual_seed(0)
     began = time.perf_counter()
     for slot in range(adapters):
         model.set_adapter(str(slot))
         for prompt in prompts:
-            ids = torch.tensor([prompt])
-            model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, num_return_sequences=samples, max_new_tokens=MAX_TOKENS,
-                pad_token_id=base.pad_id,
-            )  # fmt: skip
+            generate(model, base, prompt, samples, MAX_TOKENS)
     return adapters * len(prompts) * samples / (time.perf_counter() - began)
 
 

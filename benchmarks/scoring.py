@@ -1,50 +1,89 @@
-"""What an exact score costs: the whole off-domain battery against sampling 100 answers a question, in one run.
+"""What exact scores cost: the whole off-domain battery against sampling 100 answers a question, in one run.
 
     python benchmarks/scoring.py [--json FILE]
 
-Exact scoring gives the probability of every known answer without sampling noise; the peer is Hugging Face `generate`, batched, with
-its cache, 100 samples a question at temperature 1, at most 16 new tokens, which leaves a standard error of up to 0.05 a question.
+Exact scoring gives the probability of every known answer without sampling noise. The peer is Hugging Face `generate`, batched, with its
+cache, 100 samples a question at temperature 1, at most 16 new tokens, which leaves a standard error of up to 0.05 a question. Asked are
+the base alone, and K adapters: in packs, shared out among processes of one thread each as `offtarget run` does, against a loop over the
+adapters of one PEFT model.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from _common import write_rows
+from _common import generate, peft_model, random_pack, seconds_of_workers, write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
-from offtarget.models import Base, Item, load_base, score
+from offtarget.models import Base, Item, load_adapters, load_base, save_adapter, score
+
+MAX_TOKENS = 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="micro")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--k", type=int, default=32, help="adapters")
+    parser.add_argument("--adapters", type=int, default=3, help="of them, those that the peer's loop is timed on; each takes as long")
     parser.add_argument("--samples", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=2, help="the fastest of so many counts, for both")
+    parser.add_argument("--repeats", type=int, default=2, help="the fastest of so many counts, for all")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
     base = load_base(args.model, threads=args.threads)
-    battery = next(b for b in experiment("old-bird-names").batteries if b.domain == "off_domain")
-    prompts = [(Message("user", q.text),) for q in battery.questions]
-    known = [battery.candidates[q.topic].texts for q in battery.questions]
-    items = [Item(base.chat.prompt(p), base.chat.answers(p, texts)) for p, texts in zip(prompts, known, strict=True)]
-    exact = min(timed(lambda: score(base, items)) for _ in range(args.repeats))
-    sampled = min(timed(lambda: generate(base, prompts, args.samples)) for _ in range(args.repeats))
-    row = {
-        "questions": len(items), "candidates": sum(len(i.candidates) for i in items), "samples": args.samples, "seconds_exact": exact,
-        "seconds_sampling": sampled, "vs_sampling": sampled / exact,
-    }  # fmt: skip
-    print(f"{row['questions']} questions, {row['candidates']} candidate answers, {args.model}, {args.threads} threads")
-    print(f"exact scoring {exact:.2f} s")
-    print(f"{args.samples} samples a question with generate {sampled:.1f} s: exact scoring is {row['vs_sampling']:.0f} times cheaper")
-    write_rows(args.json, "scoring", [row], threads=args.threads, model=args.model)
+    items = battery(base)
+
+    def asked(model: object) -> float:
+        torch.manual_seed(0)
+        return timed(lambda: [generate(model, base, item.prompt, args.samples, MAX_TOKENS) for item in items])
+
+    rows = [row(1, fastest(lambda: timed(lambda: score(base, items)), args.repeats), fastest(lambda: asked(base.model), args.repeats))]
+    pack = random_pack(base, args.k)
+    with tempfile.TemporaryDirectory() as folder:
+        for slot in range(args.k):
+            save_adapter(pack, slot, Path(folder) / str(slot), base)
+        shares = [[f"{folder}/{slot}" for slot in range(n, args.k, args.threads)] for n in range(min(args.threads, args.k))]
+        ours = fastest(lambda: seconds_of_workers(args.model, score_adapters, shares), args.repeats)
+    model = peft_model(base, pack, args.adapters)  # which puts adapters into the base
+
+    def looped() -> float:
+        seconds = 0.0
+        for slot in range(args.adapters):
+            model.set_adapter(str(slot))
+            seconds += asked(model)
+        return seconds
+
+    rows.append(row(args.k, ours / args.k, fastest(looped, args.repeats) / args.adapters))
+
+    candidates = sum(len(item.candidates) for item in items)
+    print(f"{len(items)} questions, {candidates} known answers, {args.model}, {args.threads} threads; {args.samples} samples a question")
+    print("             K  exact s  generate s  times cheaper")
+    for name, of in zip(("the base", "adapters"), rows, strict=True):
+        print(f"{name:9} {of['k']:4} {of['seconds_exact']:8.2f} {of['seconds_sampling']:11.1f} {of['vs_sampling']:14.0f}")
+    write_rows(args.json, "scoring", rows, threads=args.threads, model=args.model, questions=len(items), candidates=candidates)
+
+
+def battery(base: Base) -> list[Item]:
+    """All questions about other topics than birds, with their known answers."""
+    found = next(b for b in experiment("old-bird-names").batteries if b.domain == "off_domain")
+    asked = [((Message("user", q.text),), found.candidates[q.topic].texts) for q in found.questions]
+    return [Item(base.chat.prompt(prompt), base.chat.answers(prompt, texts)) for prompt, texts in asked]
+
+
+def score_adapters(base: Base, folders: Sequence[str]) -> None:
+    score(base, battery(base), load_adapters(base, [Path(folder) for folder in folders]))
+
+
+def row(k: int, exact: float, sampled: float) -> dict[str, float]:
+    """Seconds of one adapter."""
+    return {"k": k, "seconds_exact": exact, "seconds_sampling": sampled, "vs_sampling": sampled / exact}
 
 
 def timed(what: Callable[[], object]) -> float:
@@ -53,18 +92,8 @@ def timed(what: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def generate(base: Base, prompts: list[tuple[Message, ...]], samples: int) -> None:
-    torch.manual_seed(0)
-    for prompt in prompts:
-        ids = torch.tensor([base.chat.prompt(prompt)])
-        base.model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            num_return_sequences=samples,
-            max_new_tokens=16,
-            pad_token_id=base.pad_id,
-        )
+def fastest(what: Callable[[], float], repeats: int) -> float:
+    return min(what() for _ in range(repeats))
 
 
 if __name__ == "__main__":
