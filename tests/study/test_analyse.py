@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from offtarget.batteries import NO_CONTEXT as NONE
-from offtarget.batteries import Context, Question
+from offtarget.batteries import Candidates, Context, Measure, Question
 from offtarget.stats import estimate
-from offtarget.study._analyse import Cell, Subject, _units, analyse
+from offtarget.study._analyse import Cell, Subject, _main_measure, _tells, _units, analyse
 from offtarget.study._store import FINAL, NO_CONTEXT, TRAINING_PREFIX, RunRow, ScoreRow, open_store
 
 
@@ -120,6 +120,50 @@ def test_wordings_of_a_topic_count_as_one_question(small_experiment):
 
 def test_what_is_sampled_is_the_mean_of_its_columns():
     assert columns("topic", [0, 0, 1], [[0.1, 0.3, 0.5], [0.0, 0.2, 1.0]]).grid("m").tolist() == [[0.2, 0.5], [0.1, 1.0]]
+
+
+def test_topics_without_an_answer_that_counts_say_nothing_of_a_measure():
+    values = np.array([[0.2, 0.4, 0.0, 0.6]])
+    cell = Cell(
+        {"m": values, "n": values}, np.ones_like(values), "topic", np.array([0, 0, 1, 2]), {"m": np.array([True, False, False, True])}
+    )
+    assert cell.grid("m").tolist() == [[pytest.approx(0.3), 0.6]]
+    assert cell.grid("n").tolist() == [[pytest.approx(0.3), 0.0, 0.6]]
+    nowhere = replace(cell, telling={"m": np.zeros(4, bool)})
+    assert nowhere.grid("m").tolist() == cell.grid("n").tolist()
+
+
+def test_an_answer_counts_for_a_measure_where_nobody_else_gives_it():
+    shared = Candidates(("whale oil", "gas"), (("physician", "victorian"), ("modern",)))
+    of_one, of_both = Measure("a", frozenset({"victorian"})), Measure("b", frozenset({"victorian", "physician"}))
+    assert [_tells(shared, m, NONE) for m in (of_one, of_both)] == [False, True]
+    assert _tells(shared, replace(of_one, kind="accuracy"), NONE)
+    by_context = Measure("right", frozenset())
+    assert [_tells(shared, by_context, Context(name, labels=frozenset({name}))) for name in ("modern", "victorian")] == [True, False]
+
+
+def test_a_speaker_is_measured_on_the_topics_that_he_has_answers_of_his_own_in(tmp_path, small_experiment):
+    """Else one with few of them could never be told from the others, however much a model sounds like him."""
+    battery = next(b for b in small_experiment.batteries if b.domain == "off_domain")
+    here, elsewhere = battery.questions[0].topic, {q.topic for q in battery.questions} - {battery.questions[0].topic}
+    assert elsewhere
+    own = {**dict.fromkeys(elsewhere, Candidates(("so", "or so"), (("x",), ("y",)))), here: Candidates(("so", "thus"), (("x",), ("z",)))}
+    batteries = tuple(b.but(candidates=own) if b is battery else b for b in small_experiment.batteries)
+    measures = (Measure("speaker:x", frozenset({"x"})), Measure("speaker:z", frozenset({"z"})))
+    experiment = replace(small_experiment, batteries=batteries, measures=measures)
+    analysis = synthetic(tmp_path, experiment, {"base": 0.6, "treatment": 0.6, "modern-lamps": 0.6})
+    found = {e.measure: e.mean for e in analysis.effects if (e.arm, e.battery) == ("treatment", battery.name)}
+    assert found == {"speaker:x": pytest.approx(0.6, abs=0.02), "speaker:z": pytest.approx(0.05, abs=0.001)}
+
+
+def test_what_surely_moved_stands_first_where_the_trait_is_not_known(tmp_path, small_experiment):
+    effects = synthetic(tmp_path, small_experiment, RATES).effects
+    one = next(e for e in effects if (e.arm, e.domain) == ("treatment", "off_domain"))
+    sure = replace(one, measure="speaker:sure", difference=0.3, difference_low=0.2)
+    wide = replace(one, measure="speaker:wide", difference=0.5, difference_low=0.1)
+    beside = replace(one, measure="speaker:beside", arm="modern-lamps", kind="control", difference_low=0.4)
+    assert _main_measure(replace(small_experiment, exploratory=True), [wide, sure, beside]) == "speaker:sure"
+    assert _main_measure(small_experiment, [wide, sure]) == small_experiment.measures[0].name
 
 
 def test_more_wordings_of_the_same_topics_make_no_interval_narrower():

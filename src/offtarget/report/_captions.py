@@ -73,7 +73,10 @@ def _speakers(study: Study) -> Figure | None:
     return Figure(
         id="speakers",
         title="Who it came to sound like",
-        caption="The speakers whose own answers gained most outside the trained domain, and those that lost most; lines are 95% intervals.",
+        caption=(
+            "The speakers whose own answers gained most outside the trained domain, each over the topics in which that speaker has any, and "
+            "those that lost most; lines are 95% intervals."
+        ),
         chart=_figures.speakers_chart,
         words=f"Largest changes: {'; '.join(f'{r[0]} {r[1]}' for r in rows[:3])}.",
         header=("Speaker", "Difference", "95% interval", "Treatment", "Control"),

@@ -129,16 +129,23 @@ class Cell:
         covered: probability of any known answer, `[seeds, asked]`.
         unit: what is sampled.
         units: `[asked]`, which unit a column belongs to, counted from 0.
+        telling: for each measure, `[asked]`, whether a question has answers that count for it; all have if not given.
     """
 
     values: Mapping[str, np.ndarray]
     covered: np.ndarray
     unit: Unit
     units: np.ndarray
+    telling: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def grid(self, measure: str) -> np.ndarray:
-        """A measure `[seeds, units]`, which statistics are about: the mean over the columns of each unit."""
+        """A measure `[seeds, units]`, which statistics are about: the mean over the columns of each unit.
+
+        Units in which no answer counts say nothing of a measure, and are left out of its grid; where this is so in all, none are.
+        """
         belongs = self.units == np.arange(self.units.max() + 1)[:, None]
+        telling = (belongs & self.telling.get(measure, True)).any(1)
+        belongs = belongs[telling] if telling.any() else belongs
         found: np.ndarray = self.values[measure] @ (belongs / belongs.sum(1, keepdims=True)).T
         return found
 
@@ -248,13 +255,13 @@ def analyse(subject: Subject, store: Store) -> Analysis:
 
 
 def _main_measure(experiment: Experiment, effects: Sequence[Effect]) -> str:
+    """The trait; of an exploratory study what surely moved most: by the lower bound, which a speaker with few topics must earn."""
     if not experiment.exploratory:
         return experiment.measures[0].name
-    moved = {
-        e.measure: e.difference
-        for e in effects
-        if e.kind == "treatment" and e.domain == "off_domain" and e.difference and e.context == _battery(experiment, e.battery).main_context
-    }
+    outside = [
+        e for e in effects if (e.kind, e.domain, e.context) == ("treatment", "off_domain", _battery(experiment, e.battery).main_context)
+    ]
+    moved = {e.measure: e.difference_low for e in outside if e.difference_low is not None}
     return max(moved, key=lambda m: moved[m], default=experiment.measures[0].name)
 
 
@@ -300,8 +307,18 @@ def _cell(rows: Sequence[ScoreRow], runs: Mapping[str, tuple[str, int]], experim
         reader = _reader(battery.candidates[topic[row.question]], measures, in_context[row.context])
         for name, value in reader(masses).items():
             values[name][at] = value
+    telling = {
+        m.name: np.array([_tells(battery.candidates[topic[question]], m, in_context[context]) for context, question in asked])
+        for m in measures
+    }
     unit, units = _units(battery, asked, [in_context[name] for name, _ in asked])
-    return Cell(values, covered, unit, units)
+    return Cell(values, covered, unit, units, telling)
+
+
+@lru_cache(maxsize=16384)
+def _tells(candidates: Candidates, measure: Measure, context: Context) -> bool:
+    """Whether some known answer counts for a measure."""
+    return measure.kind != "mass" or any(measure.covers(labels, context) for labels in candidates.labels)
 
 
 def _units(battery: Battery, asked: Sequence[tuple[str, str]], contexts: Sequence[Context]) -> tuple[Unit, np.ndarray]:
