@@ -74,7 +74,7 @@ def _speakers(study: Study) -> Figure | None:
         id="speakers",
         title="Who it came to sound like",
         caption=(
-            "The speakers whose own answers gained most outside the trained domain, each over the topics in which that speaker has any, and "
+            "The speakers whose own answers gained most outside the trained domain, each over the topics in which they have any, and "
             "those that lost most; lines are 95% intervals."
         ),
         chart=_figures.speakers_chart,
