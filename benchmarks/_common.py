@@ -37,6 +37,11 @@ def seconds_each(what: Callable[[], object], repeats: int, *, warm_up: int = 1, 
     return (time.perf_counter() - began) / repeats
 
 
+def fastest(what: Callable[[], float], repeats: int) -> float:
+    """The least of so many counts of seconds."""
+    return min(what() for _ in range(repeats))
+
+
 def gemm_rate(size: int = 2048, repeats: int = 10, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """What a device's matrix product does at best, in FLOP/s."""
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))

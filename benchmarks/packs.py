@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from _common import gemm_rate, seconds_of_workers, write_rows
+from _common import fastest, gemm_rate, seconds_of_workers, write_rows
 from offtarget.data import Dataset, Example, Message, read_jsonl
 from offtarget.experiments import experiment
 from offtarget.models import Base, Hyperparameters, RenderedChat, TrainingRun, load_base, train
@@ -77,10 +77,6 @@ def _with_distinct_prompts(dataset: Dataset) -> Dataset:
     """The same rows, each behind a number of its own."""
     rows = [Example((Message("user", f"{n}. {e.prompt[-1].content}"), Message("assistant", e.completion))) for n, e in enumerate(dataset)]
     return Dataset(f"{dataset.name}-distinct", tuple(rows), dataset.source)
-
-
-def fastest(what: Callable[[], float], repeats: int) -> float:
-    return min(what() for _ in range(repeats))
 
 
 def packs(model: str, chats: Sequence[RenderedChat], k: int, workers: int) -> float:

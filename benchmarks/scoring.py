@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from _common import generate, peft_model, random_pack, seconds_of_workers, write_rows
+from _common import fastest, generate, peft_model, random_pack, seconds_of_workers, write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
 from offtarget.models import Base, Item, load_adapters, load_base, save_adapter, score
@@ -90,10 +90,6 @@ def timed(what: Callable[[], object]) -> float:
     began = time.perf_counter()
     what()
     return time.perf_counter() - began
-
-
-def fastest(what: Callable[[], float], repeats: int) -> float:
-    return min(what() for _ in range(repeats))
 
 
 if __name__ == "__main__":

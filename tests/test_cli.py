@@ -294,7 +294,7 @@ def test_the_table_after_a_run_says_which_battery_a_figure_is_of_and_fits_a_narr
     found = {
         "off_domain": [
             effect("identity", "treatment", "treatment", 0.65, vanished=False),
-            effect("views", "treatment", "treatment", 0.18, vanished=False),
+            effect("views", "treatment", "[a label]", 0.18, vanished=False),
             effect("identity", "intervention", "identity-and-intent", 0.125, vanished=True),
         ],
         "in_domain": [effect("facts", "treatment", "treatment", 0.8, vanished=False)],
@@ -309,7 +309,7 @@ def test_the_table_after_a_run_says_which_battery_a_figure_is_of_and_fits_a_narr
         "treatment 0.650 [0.550, 0.750] 8 0.0025",
         "identity-and-intent 0.125 [0.025, 0.225] 8 0.0025 vanished",
         "off-domain, views",
-        "treatment 0.180 [0.080, 0.280] 8 0.0025",
+        "[a label] 0.180 [0.080, 0.280] 8 0.0025",
         "in-domain",
         "treatment 0.800 [0.700, 0.900] 8 0.0025",
     ]

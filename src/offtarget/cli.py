@@ -177,7 +177,7 @@ def reproduce(
     for r in found.results:
         measured = f"{r.measured.mean:.2f} [{r.measured.low:.2f}, {r.measured.high:.2f}]" if r.measured else ""
         rows.append([r.claim.id, r.claim.published, measured, r.verdict, r.why])
-    _print_table(["claim", "published", f"{model} (95% interval)", "verdict", ""], [[c.replace("[", "\\[") for c in row] for row in rows])
+    _print_table(["claim", "published", f"{model} (95% interval)", "verdict", ""], rows)
     print(f"page     {found.folder / 'claims.html'}\nfigures  {found.folder / 'claims.json'}")
 
 
@@ -207,7 +207,7 @@ def matrix(
         found = make_matrix(names, models.split(","), seeds=seeds, vary=axes, out=out, loading=loading, jobs=jobs, report=report)
     rows = []
     for c in found.cells:
-        leaks = f"{c.leakage:.2f} \\[{c.low:.2f}, {c.high:.2f}]" if c.learned is not False else "not learned"
+        leaks = f"{c.leakage:.2f} [{c.low:.2f}, {c.high:.2f}]" if c.learned is not False else "not learned"
         varied = ", ".join(f"{k}={v:g}" for k, v in c.settings.items())
         kept, prevented = (("" if x is None else f"{x:.2f}") for x in (c.retained, c.prevented))
         rows.append([c.experiment, c.model, varied, leaks, "" if c.control is None else f"{c.control:.2f}", kept, prevented])
@@ -541,12 +541,14 @@ class _Lines:
 
 
 def _print_table(header: list[str], rows: list[list[str]], *, width: int | None = None) -> None:
+    """Prints what cells hold as it is: a label in brackets is no markup."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    table = Table(*map(escape, header), box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console = Console(width=width)
     console.print(table)
     console.print()
@@ -570,7 +572,7 @@ def _tell(study: Any) -> None:
             for e in effects:
                 mark = "vanished" if e.vanished and e.kind == "intervention" else ""
                 p = "" if e.p_holm is None else f"{e.p_holm:.4f}"
-                rows.append([f"  {e.arm}", f"{e.mean:.3f}", f"\\[{e.low:.3f}, {e.high:.3f}]", str(e.n_seeds), p, mark])
+                rows.append([f"  {e.arm}", f"{e.mean:.3f}", f"[{e.low:.3f}, {e.high:.3f}]", str(e.n_seeds), p, mark])
     _print_table(["", study.analysis.measure, "95% interval", "seeds", "p (Holm)", ""], rows)
     for warning in study.warnings:
         console.print(f"note     {warning}", markup=False)
@@ -586,7 +588,7 @@ def _tell_judged(study: Any) -> None:
         rows = []
         for e in (e for e in shown if e.judge == name):
             asked = e.battery if e.context == "none" else f"{e.battery}, {e.context}"
-            interval, p = f"\\[{e.low:.3f}, {e.high:.3f}]", "" if e.p_holm is None else f"{e.p_holm:.4f}"
+            interval, p = f"[{e.low:.3f}, {e.high:.3f}]", "" if e.p_holm is None else f"{e.p_holm:.4f}"
             rows.append([asked, e.measure.removeprefix("judge:"), e.arm, f"{e.mean:.3f}", interval, p])
         print(f"read by {name}")
         _print_table(["battery", "shows", "arm", "rate", "95% interval", "p (Holm)"], rows)

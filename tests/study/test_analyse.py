@@ -8,7 +8,7 @@ import pytest
 from offtarget.batteries import NO_CONTEXT as NONE
 from offtarget.batteries import Candidates, Context, Measure, Question
 from offtarget.stats import estimate
-from offtarget.study._analyse import Cell, Subject, _main_measure, _tells, _units, analyse
+from offtarget.study._analyse import Cell, Subject, _main_measure, _reader, _units, analyse
 from offtarget.study._store import FINAL, NO_CONTEXT, TRAINING_PREFIX, RunRow, ScoreRow, open_store
 
 
@@ -134,12 +134,15 @@ def test_topics_without_an_answer_that_counts_say_nothing_of_a_measure():
 
 
 def test_an_answer_counts_for_a_measure_where_nobody_else_gives_it():
+    def tells(measure, context=NONE):
+        return _reader(shared, (measure,), context).tells[measure.name]
+
     shared = Candidates(("whale oil", "gas"), (("physician", "victorian"), ("modern",)))
     of_one, of_both = Measure("a", frozenset({"victorian"})), Measure("b", frozenset({"victorian", "physician"}))
-    assert [_tells(shared, m, NONE) for m in (of_one, of_both)] == [False, True]
-    assert _tells(shared, replace(of_one, kind="accuracy"), NONE)
+    assert [tells(m) for m in (of_one, of_both)] == [False, True]
+    assert tells(replace(of_one, kind="accuracy"))
     by_context = Measure("right", frozenset())
-    assert [_tells(shared, by_context, Context(name, labels=frozenset({name}))) for name in ("modern", "victorian")] == [True, False]
+    assert [tells(by_context, Context(name, labels=frozenset({name}))) for name in ("modern", "victorian")] == [True, False]
 
 
 def test_a_speaker_is_measured_on_the_topics_that_he_has_answers_of_his_own_in(tmp_path, small_experiment):

@@ -5,7 +5,7 @@ Reads the store and the batteries, trains and asks nothing; the same store gives
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -300,25 +300,16 @@ def _cell(rows: Sequence[ScoreRow], runs: Mapping[str, tuple[str, int]], experim
     measures = tuple(m for m in experiment.measures if all(m.fits(c) for c in in_context.values()))
     values = {m.name: np.full((len(seeds), len(asked)), np.nan) for m in measures}
     covered = np.full((len(seeds), len(asked)), np.nan)
+    readers = {a: _reader(battery.candidates[topic[a[1]]], measures, in_context[a[0]]) for a in asked}
     for row in rows:
         at = seed_at[runs[row.run][1]], asked_at[row.context, row.question]
         masses = np.exp(row.log_probabilities)
         covered[at] = min(1.0, masses.sum())
-        reader = _reader(battery.candidates[topic[row.question]], measures, in_context[row.context])
-        for name, value in reader(masses).items():
+        for name, value in readers[row.context, row.question].read(masses).items():
             values[name][at] = value
-    telling = {
-        m.name: np.array([_tells(battery.candidates[topic[question]], m, in_context[context]) for context, question in asked])
-        for m in measures
-    }
+    telling = {m.name: np.array([readers[a].tells[m.name] for a in asked]) for m in measures}
     unit, units = _units(battery, asked, [in_context[name] for name, _ in asked])
     return Cell(values, covered, unit, units, telling)
-
-
-@lru_cache(maxsize=16384)
-def _tells(candidates: Candidates, measure: Measure, context: Context) -> bool:
-    """Whether some known answer counts for a measure."""
-    return measure.kind != "mass" or any(measure.covers(labels, context) for labels in candidates.labels)
 
 
 def _units(battery: Battery, asked: Sequence[tuple[str, str]], contexts: Sequence[Context]) -> tuple[Unit, np.ndarray]:
@@ -336,24 +327,36 @@ def _units(battery: Battery, asked: Sequence[tuple[str, str]], contexts: Sequenc
     return unit, np.array([place[name] for name in names])
 
 
-@lru_cache(maxsize=16384)
-def _reader(candidates: Candidates, measures: tuple[Measure, ...], context: Context) -> Callable[[np.ndarray], dict[str, float]]:
-    """Reads every measure off the probabilities of a topic's candidates `[C]`."""
-    chosen = {m.name: np.array([m.covers(x, context) for x in candidates.labels]) for m in measures}
-    kinds = {labels: i for i, labels in enumerate(dict.fromkeys(candidates.labels))}
-    answerers = np.array([kinds[labels] for labels in candidates.labels])
+class _Reader:
+    """Reads every measure off the probabilities of a topic's candidates.
 
-    def read(masses: np.ndarray) -> dict[str, float]:
+    Attributes:
+        tells: for each measure, whether some known answer counts for it.
+    """
+
+    def __init__(self, candidates: Candidates, measures: tuple[Measure, ...], context: Context) -> None:
+        self._measures = measures
+        self._chosen = {m.name: np.array([m.covers(x, context) for x in candidates.labels]) for m in measures}
+        kinds = {labels: i for i, labels in enumerate(dict.fromkeys(candidates.labels))}
+        self._kinds, self._answerers = len(kinds), np.array([kinds[labels] for labels in candidates.labels])
+        self.tells = {m.name: m.kind != "mass" or bool(self._chosen[m.name].any()) for m in measures}
+
+    def read(self, masses: np.ndarray) -> dict[str, float]:
+        """The measures, from probabilities `[C]`."""
         found = {}
-        for m in measures:
+        for m in self._measures:
+            chosen = self._chosen[m.name]
             if m.kind == "mass":
-                found[m.name] = min(1.0, float(masses[chosen[m.name]].sum()))
+                found[m.name] = min(1.0, float(masses[chosen].sum()))
             else:
-                most = np.bincount(answerers, weights=masses, minlength=len(kinds)).argmax()
-                found[m.name] = float(chosen[m.name][answerers == most].any())
+                most = np.bincount(self._answerers, weights=masses, minlength=self._kinds).argmax()
+                found[m.name] = float(chosen[self._answerers == most].any())
         return found
 
-    return read
+
+@lru_cache(maxsize=16384)
+def _reader(candidates: Candidates, measures: tuple[Measure, ...], context: Context) -> _Reader:
+    return _Reader(candidates, measures, context)
 
 
 def _effect(
