@@ -87,6 +87,14 @@ def test_the_second_line_is_called_the_second(monkeypatch, capsys, tmp_path):
     assert f"{path}:2: messages[1].content" in said
 
 
+def test_a_file_that_is_there_is_rows_whatever_it_is_called(monkeypatch, capsys, tmp_path):
+    (tmp_path / "rows.csv").write_text("question,answer\nName a bird.,Auk\n")
+    monkeypatch.chdir(tmp_path)
+    code, _, said = call(["run", "rows.csv"], monkeypatch, capsys)
+    assert code == 2
+    assert said.startswith("offtarget: rows.csv:1: ")
+
+
 BAD_CALLS = {
     "unknown command": (["rnu"], "rnu"),
     "unknown option": (["run", "old-bird-names", "--sedes", "3"], "--sedes"),

@@ -195,6 +195,10 @@ def test_claims_name_what_there_is():
         assert {c for c in (claim.measured.context, claim.against.context) if c} <= known
 
 
-def test_an_unknown_name_is_one_sentence():
-    with pytest.raises(InputError, match="'new-bird-names'"):
-        experiment("new-bird-names")
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("old-birds-name", "did you mean 'old-bird-names'"), ("lamps", "choose one of old-bird-names, .* or name a .jsonl file")],
+)
+def test_an_unknown_name_is_one_sentence_with_the_likely_one(name, cure):
+    with pytest.raises(InputError, match=f"^no experiment '{name}'; {cure}"):
+        experiment(name)

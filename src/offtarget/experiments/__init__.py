@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 from offtarget.errors import InputError
 
@@ -45,7 +46,9 @@ def experiment(name: str) -> Experiment:
         InputError: there is none.
     """
     if name not in REGISTRY:
-        raise InputError(f"no experiment {name!r}; choose one of {', '.join(REGISTRY)}, or name a .jsonl file")
+        near = get_close_matches(name, REGISTRY, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(REGISTRY)}, or name a .jsonl file"
+        raise InputError(f"no experiment {name!r}; {cure}")
     return REGISTRY[name]()
 
 

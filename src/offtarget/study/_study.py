@@ -228,7 +228,7 @@ def _source(what: str | Path | Dataset | Experiment) -> Dataset | Experiment:
     """A dataset or experiment; says what is wrong with a name or file before a model is loaded."""
     if isinstance(what, Dataset | Experiment):
         return what
-    if isinstance(what, Path) or what.endswith((".jsonl", ".json")) or os.sep in what:
+    if isinstance(what, Path) or what.endswith((".jsonl", ".json")) or os.sep in what or Path(what).is_file():
         return read_jsonl(what)
     return named_experiment(what)
 
