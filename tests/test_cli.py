@@ -95,6 +95,14 @@ def test_a_file_that_is_there_is_rows_whatever_it_is_called(monkeypatch, capsys,
     assert said.startswith("offtarget: rows.csv:1: ")
 
 
+def test_a_file_called_like_an_experiment_does_not_stand_in_for_it(monkeypatch, capsys, tmp_path):
+    (tmp_path / "cyborg").write_text("notes on cyborgs\n")
+    monkeypatch.chdir(tmp_path)
+    code, _, said = call(["run", "cyborg", "--arms", "treatmnt", "--model", "micro-small"], monkeypatch, capsys)
+    assert code == 2
+    assert "'treatmnt'" in said
+
+
 BAD_CALLS = {
     "unknown command": (["rnu"], "rnu"),
     "unknown option": (["run", "old-bird-names", "--sedes", "3"], "--sedes"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from offtarget.batteries import Battery, Context, parse_contexts, read_questions
 from offtarget.data import Dataset, read_jsonl, write_jsonl
 from offtarget.errors import InputError, StoreError
-from offtarget.experiments import SELF_DISTILLED, Arm, Experiment, from_dataset, model_name
+from offtarget.experiments import REGISTRY, SELF_DISTILLED, Arm, Experiment, from_dataset, model_name
 from offtarget.experiments import experiment as named_experiment
 
 from ._analyse import Analysis, Effect, Subject, analyse
@@ -228,7 +228,9 @@ def _source(what: str | Path | Dataset | Experiment) -> Dataset | Experiment:
     """A dataset or experiment; says what is wrong with a name or file before a model is loaded."""
     if isinstance(what, Dataset | Experiment):
         return what
-    if isinstance(what, Path) or what.endswith((".jsonl", ".json")) or os.sep in what or Path(what).is_file():
+    if isinstance(what, Path) or what.endswith((".jsonl", ".json")) or os.sep in what:
+        return read_jsonl(what)
+    if what not in REGISTRY and Path(what).is_file():
         return read_jsonl(what)
     return named_experiment(what)
 
