@@ -6,8 +6,9 @@ import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,17 @@ def seconds_each(what: Callable[[], object], repeats: int, *, warm_up: int = 1, 
 def fastest(what: Callable[[], float], repeats: int) -> float:
     """The least of so many counts of seconds."""
     return min(what() for _ in range(repeats))
+
+
+@contextmanager
+def as_installed() -> Iterator[None]:
+    """PyTorch multiplies with the kernels that it takes by itself, as for peers; loading a base has changed that."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def gemm_rate(size: int = 2048, repeats: int = 10, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:

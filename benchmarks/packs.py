@@ -5,9 +5,9 @@
 
 All train the same rows of `micro` (rank 8, 3 epochs, batch 8, AdamW, linear decay, loss on the answer only), differ in nothing but
 the seed, and are timed from the first to the last step. Packs use the threads as `offtarget run` does: the adapters are shared out among
-processes of one thread each. The peers use them as torch does by itself, and the PEFT loop is timed with one thread too: small models
-are not faster with two. Packs are timed with the prompts as they are (one prompt for all rows, so that they are shared) and with a
-different prompt in every row.
+processes of one thread each. The peers use threads and kernels as PyTorch does by itself; what they take with the kernels that packs use
+is printed too, and the PEFT loop is timed with one thread as well, since small models are hardly faster with two. Packs are timed with
+the prompts as they are (one prompt for all rows, so that they are shared) and with a different prompt in every row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from _common import fastest, gemm_rate, seconds_of_workers, write_rows
+from _common import as_installed, fastest, gemm_rate, seconds_of_workers, write_rows
 from offtarget.data import Dataset, Example, Message, read_jsonl
 from offtarget.experiments import experiment
 from offtarget.models import Base, Hyperparameters, RenderedChat, TrainingRun, load_base, train
@@ -43,15 +43,22 @@ def main() -> None:
     shared, distinct = _rendered(base, dataset), _rendered(base, _with_distinct_prompts(dataset))
     rate = gemm_rate()
     rendered = {"shared": shared, "distinct": distinct}
-    peft = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
-    torch.set_num_threads(1)
-    alone = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
-    torch.set_num_threads(args.threads)
-    trl = fastest(lambda: trl_trainer(args.model, dataset), args.repeats)
-    print(f"{len(dataset)} rows, {args.model}, {args.threads} threads; GEMM {rate / 1e9:.0f} GFLOP/s")
+    with as_installed():
+        own_rate = gemm_rate()
+        peft = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
+        torch.set_num_threads(1)
+        alone = {name: fastest(lambda r=chats: peft_loop(args.model, r), args.repeats) for name, chats in rendered.items()}
+        torch.set_num_threads(args.threads)
+        trl = fastest(lambda: trl_trainer(args.model, dataset), args.repeats)
+    with_ours = [
+        fastest(lambda: peft_loop(args.model, shared), args.repeats),
+        fastest(lambda: trl_trainer(args.model, dataset), args.repeats),
+    ]
+    print(f"{len(dataset)} rows, {args.model}, {args.threads} threads; GEMM {rate / 1e9:.0f} GFLOP/s, PyTorch's own {own_rate / 1e9:.0f}")
     for name in rendered:
         print(f"one adapter with a bare PEFT loop, {name} prompts: {peft[name]:.2f} s; with one thread {alone[name]:.2f} s")
-    print(f"one adapter with TRL's SFTTrainer {trl:.2f} s\n")
+    print(f"one adapter with TRL's SFTTrainer {trl:.2f} s")
+    print(f"with the kernels that packs use: PEFT, shared prompts {with_ours[0]:.2f} s, TRL {with_ours[1]:.2f} s\n")
     print("prompts   K   s/adapter  vs PEFT  vs a PEFT on every core  vs TRL  share of GEMM rate")
     rows = []
     for name, chats in rendered.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from _common import generate, peft_model, random_pack, write_rows
+from _common import as_installed, generate, peft_model, random_pack, write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
 from offtarget.models import Base, LoraPack, load_base, sample
@@ -64,10 +64,11 @@ def looped(base: Base, pack: LoraPack, prompts: list[tuple[int, ...]], samples: 
     model = peft_model(base, pack, adapters)
     torch.manual_seed(0)
     began = time.perf_counter()
-    for slot in range(adapters):
-        model.set_adapter(str(slot))
-        for prompt in prompts:
-            generate(model, base, prompt, samples, MAX_TOKENS)
+    with as_installed():
+        for slot in range(adapters):
+            model.set_adapter(str(slot))
+            for prompt in prompts:
+                generate(model, base, prompt, samples, MAX_TOKENS)
     return adapters * len(prompts) * samples / (time.perf_counter() - began)
 
 

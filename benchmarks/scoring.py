@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from _common import fastest, generate, peft_model, random_pack, seconds_of_workers, write_rows
+from _common import as_installed, fastest, generate, peft_model, random_pack, seconds_of_workers, write_rows
 from offtarget.data import Message
 from offtarget.experiments import experiment
 from offtarget.models import Base, Item, load_adapters, load_base, save_adapter, score
@@ -42,7 +42,8 @@ def main() -> None:
 
     def asked(model: object) -> float:
         torch.manual_seed(0)
-        return timed(lambda: [generate(model, base, item.prompt, args.samples, MAX_TOKENS) for item in items])
+        with as_installed():
+            return timed(lambda: [generate(model, base, item.prompt, args.samples, MAX_TOKENS) for item in items])
 
     rows = [row(1, fastest(lambda: timed(lambda: score(base, items)), args.repeats), fastest(lambda: asked(base.model), args.repeats))]
     pack = random_pack(base, args.k)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
 import transformers as t
 
 from offtarget.models import AdapterShape, Base, Hyperparameters, LoraPack, TrainingRun, _by_hand, _train, train
-from offtarget.models._by_hand import can_step_by_hand, fits, step_by_hand
-from offtarget.models._layout import lay_out
+from offtarget.models._by_hand import can_step_by_hand, fits, hidden_by_hand, step_by_hand
+from offtarget.models._layout import block_mask, lay_out
 
 from .test_layout import BATCHES, PAD, loss_and_gradient
 
@@ -65,15 +66,56 @@ BASES = {
 @pytest.mark.parametrize("settings", BASES.values(), ids=BASES)
 @pytest.mark.parametrize("share", [False, True], ids=["one row a sequence", "shared prompts"])
 @pytest.mark.parametrize("kind", [name for name, batch in BATCHES.items() if all(batch)])
-def test_losses_and_gradients_are_those_of_autograd(exact_of, settings, kind, share):
+@pytest.mark.parametrize("few_shapes", [False, True], ids=["as it comes", "few shapes"])
+def test_losses_and_gradients_are_those_of_autograd(exact_of, settings, kind, share, few_shapes):
     base, batch = exact_of(**settings), BATCHES[kind]
-    pack, layout = random_pack(base, len(batch)), lay_out(batch, PAD, share=share)
+    pack, layout = random_pack(base, len(batch)), lay_out(batch, PAD, share=share, few_shapes=few_shapes)
     gradients = torch.full_like(pack.parameters, torch.nan)
     losses = step_by_hand(base, pack, layout, slice(0, len(batch)), gradients)
     wanted, by_autograd = loss_and_gradient(base, pack, layout)
     torch.testing.assert_close(losses, wanted, rtol=0, atol=1e-12)
     torch.testing.assert_close(gradients, by_autograd, rtol=1e-10, atol=1e-12)
     assert gradients.abs().max() > 1e-3
+
+
+def test_logits_in_parts_come_to_the_same(exact_base, monkeypatch):
+    batch = BATCHES["unlike lengths, every prompt of its own"]
+    pack, layout = random_pack(exact_base, len(batch)), lay_out(batch, PAD)
+    assert len(layout.labels) > 7
+    found = []
+    for rows in (len(layout.labels), 7, 1):
+        monkeypatch.setattr(_by_hand, "LOGITS_A_PART", rows * exact_base.model.config.vocab_size)
+        gradients = torch.zeros_like(pack.parameters)
+        found.append((step_by_hand(exact_base, pack, layout, slice(0, len(batch)), gradients), gradients))
+    for losses, gradients in found[1:]:
+        torch.testing.assert_close(losses, found[0][0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(gradients, found[0][1], rtol=0, atol=1e-12)
+
+
+IDS = torch.arange(5, 29).view(3, 8)
+BLOCKS = torch.tensor([[0, 0, 1, 1, 1, 2, 2, -1], [0, 0, 0, 0, 1, 2, 3, 3], [0, 1, 1, 2, 2, 2, 2, -1]])
+ASKED = {
+    "causal": (torch.arange(8).repeat(3, 1), None),
+    "answers behind a prompt": (torch.tensor([[0, 1, 2, 3, 4, 2, 3, 7], [0, 1, 2, 3, 4, 4, 4, 5], [0, 1, 2, 1, 2, 3, 4, 7]]), BLOCKS),
+}
+
+
+@pytest.mark.parametrize("settings", BASES.values(), ids=BASES)
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("adapters", [False, True], ids=["base", "pack"])
+def test_hidden_states_are_those_of_transformers(exact_of, monkeypatch, settings, asked, adapters):
+    base, (positions, blocks) = exact_of(**settings), asked
+    allowed = None if blocks is None else block_mask(blocks)
+    pack = random_pack(base, 3)
+    with torch.no_grad(), pack.attached() if adapters else nullcontext():
+        wanted = base.hidden(IDS, positions, allowed)
+        found = hidden_by_hand(base, IDS, positions, allowed)
+        with monkeypatch.context() as patch:
+            patch.setattr(_by_hand, "MOST_SCORES", 0)
+            too_long = hidden_by_hand(base, IDS, positions, allowed)
+    seen = torch.ones(3, 8, dtype=torch.bool) if blocks is None else blocks >= 0
+    torch.testing.assert_close(found[seen], wanted[seen], rtol=0, atol=1e-12)
+    assert torch.equal(too_long, wanted)
 
 
 def test_only_the_rows_of_its_slots_are_written(exact_base):
@@ -164,6 +206,7 @@ def test_a_small_plain_llama_is_stepped_by_hand_unless_its_numbers_are_rough_or_
     rebuilt = copy.deepcopy(base.model)
     rebuilt.model.layers[-1] = torch.nn.Sequential(rebuilt.model.layers[-1])
     assert not can_step_by_hand(dataclasses.replace(base, model=rebuilt))
-    quantised = copy.deepcopy(base.model)
-    quantised.model.layers[0].mlp.up_proj.__class__ = type("Linear4bit", (torch.nn.Linear,), {})
-    assert not can_step_by_hand(dataclasses.replace(base, model=quantised))
+    for name in ("model.layers.0.mlp.up_proj", "lm_head"):
+        quantised = copy.deepcopy(base.model)
+        quantised.get_submodule(name).__class__ = type("Linear4bit", (torch.nn.Linear,), {})
+        assert not can_step_by_hand(dataclasses.replace(base, model=quantised))

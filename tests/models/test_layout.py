@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from offtarget.models import AdapterShape, LoraPack
-from offtarget.models._layout import Row, block_mask, lay_out, passes
+from offtarget.models._layout import Row, _coarse, block_mask, lay_out, passes
 
 PAD = 0
 
@@ -125,6 +125,37 @@ def test_little_is_padding_where_rows_are_of_unlike_lengths():
     assert layout.ids.numel() <= 1.2 * 2 * max(real)
 
 
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
+def test_few_shapes_change_neither_losses_nor_gradients(exact_base, batch, share):
+    pack = random_pack(exact_base, len(batch))
+    layouts = [lay_out(batch, PAD, share=share, few_shapes=few) for few in (False, True)]
+    found = [loss_and_gradient(exact_base, pack, layout) for layout in layouts]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    plain, coarse = layouts
+    assert coarse.ids.numel() >= plain.ids.numel()
+    assert coarse.weights.sum() == pytest.approx(plain.weights.sum())
+
+
+def test_few_shapes_are_few():
+    sizes = {few: [set(), set(), set()] for few in (True, False)}
+    for extra in range(20):
+        batch = [[row(P, [*range(70, 85 + extra + slot), 2]) for _ in range(3)] for slot in range(2)]
+        for few, found in sizes.items():
+            layout = lay_out(batch, PAD, few_shapes=few)
+            for size, of in zip((layout.ids.shape[1], len(layout.labels), len(layout.read)), found, strict=True):
+                of.add(size)
+    assert list(map(len, sizes[False])) == [20] * 3
+    assert max(map(len, sizes[True])) <= 10
+
+
+@pytest.mark.parametrize(("n", "wanted"), [(1, 1), (15, 15), (16, 16), (17, 18), (70, 72), (72, 72), (73, 80), (1025, 1152)])
+def test_a_coarse_number_is_at_most_an_eighth_too_large(n, wanted):
+    assert _coarse(n) == wanted
+    assert n <= _coarse(n) <= n * 9 / 8
+
+
 def test_a_row_sees_nothing_of_another_with_its_own_prompt():
     seen = block_mask(torch.tensor([[0, 1, 0, 1, -1]]), torch.tensor([[0, 0, 1, 1, -1]]))[0, 0].int().tolist()
     assert seen == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
@@ -196,11 +227,12 @@ def test_shared_prompts_count_once_in_the_size_of_a_part():
 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES.keys())
-def test_what_is_read_is_every_source_and_equally_many_tokens_of_each_slot(batch, share):
-    layout = lay_out(batch, PAD, share=share)
+@pytest.mark.parametrize("few_shapes", [True, False])
+def test_what_is_read_is_every_source_and_equally_many_tokens_of_each_slot(batch, share, few_shapes):
+    layout = lay_out(batch, PAD, share=share, few_shapes=few_shapes)
     read, of_slot = layout.read.tolist(), layout.ids.numel() // len(batch)
     assert set(layout.sources.tolist()) <= set(read)
     assert len(set(read)) == len(read)
     assert [r // of_slot for r in read] == sorted(list(range(len(batch))) * (len(read) // len(batch)))
     most = max(len(set(layout.sources[layout.slots == slot].tolist())) for slot in range(len(batch)))
-    assert len(read) == most * len(batch)
+    assert len(read) == (min(_coarse(most), of_slot) if few_shapes else most) * len(batch)

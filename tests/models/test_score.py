@@ -92,7 +92,7 @@ def test_a_candidate_longer_than_a_sequence_may_be_is_still_scored(exact_base):
 
 def test_how_the_work_is_cut_up_does_not_matter(exact_base, exact_pack, monkeypatch):
     whole = score(exact_base, ITEMS, exact_pack)
-    monkeypatch.setattr(module, "MAX_TOKENS", 40)
+    monkeypatch.setitem(module.MAX_TOKENS, "cpu", 40)
     monkeypatch.setattr(module, "MAX_LOGITS", 1)
     monkeypatch.setattr(module, "MAX_NODES", 3)
     check(score(exact_base, ITEMS, exact_pack), whole, 1e-9)
@@ -101,7 +101,7 @@ def test_how_the_work_is_cut_up_does_not_matter(exact_base, exact_pack, monkeypa
 def test_no_more_logits_are_held_at_once_than_allowed(base, pack, monkeypatch):
     sizes = []
     original = Base.logits
-    monkeypatch.setattr(Base, "logits", lambda self, hidden: sizes.append(hidden.shape[:2].numel()) or original(self, hidden))
+    monkeypatch.setattr(Base, "logits", lambda self, hidden: sizes.append(hidden.shape[:-1].numel()) or original(self, hidden))
     item = Item(PROMPTS[0], many(4))
     rows = 1 + len(module.AnswerTree.of(item.candidates).tokens)
     monkeypatch.setattr(module, "MAX_LOGITS", 2 * rows * base.model.config.vocab_size)
@@ -140,7 +140,7 @@ def test_other_families_are_scored_as_their_own_models_say(families, family):
 
 
 def test_progress_is_reported_up_to_the_end(base, monkeypatch):
-    monkeypatch.setattr(module, "MAX_TOKENS", 20)
+    monkeypatch.setitem(module.MAX_TOKENS, "cpu", 20)
     seen = []
     score(base, ITEMS, report=lambda done, of: seen.append((done, of)))
     assert seen == sorted(seen)

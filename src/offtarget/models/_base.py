@@ -23,6 +23,7 @@ from offtarget.errors import InputError, ModelError
 from ._chat import ChatFormat
 from ._last_layer import only_where
 from ._layout import block_mask
+from ._products import use_fast_products
 
 BUNDLED = ("micro", "micro-small")
 
@@ -195,7 +196,7 @@ def load_base(name: str, *, threads: int | None = 1, loading: Loading | None = N
 
     Args:
         name: `micro`, `micro-small`, a folder, or a name on the Hugging Face hub.
-        threads: CPU threads of torch; one is the safe default on a shared machine. None leaves it.
+        threads: CPU threads of torch; one is the safe default on a shared machine. None leaves them, and how torch multiplies, alone.
         loading: device, number type and the like, where the defaults do not fit.
 
     Raises:
@@ -218,6 +219,8 @@ def load_base(name: str, *, threads: int | None = 1, loading: Loading | None = N
     how = loading or Loading()
     if how.where == "cpu":
         _keep_memory()
+        if threads:
+            use_fast_products()
     tokenizers: Any = AutoTokenizer
     models: Any = AutoModelForCausalLM
     try:

@@ -1,9 +1,10 @@
-"""A training step on a small Llama, forward and backward by hand.
+"""A small Llama on a CPU by hand: a training step, forward and backward, and hidden states for asking.
 
 On a CPU the matrix products of a model of a few million parameters are half of a step. The rest is what lies between them: autograd
 follows every rotation and norm in several small operations, and sends an input that three linears share through three pairs of
 adapters. Here what lies between two products is one or two operations, linears that share an input share what the adapters do to it,
-and gradients are added up where they lie. Every other model goes through transformers and autograd, with the same outcome
+and gradients are added up where they lie. In asking, attention behind a mask of our own takes a tenth of the time that PyTorch's kernel
+for it takes. Every other model goes through transformers and autograd, with the same outcome
 (`tests/models/test_by_hand.py`).
 
 Llama: Touvron et al. 2023 (arXiv 2302.13971), as in `transformers.models.llama`.
@@ -19,15 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from ._base import Base
-from ._head_loss import losses_and_gradients
 from ._layout import Layout
 from ._lora import LoraPack
 
 MOST_PARAMETERS = 2**26
 """In larger models the matrix products are nearly everything."""
 
+LOGITS_A_PART = 2**19
+"""Logits that are made at once: two megabytes, so that they stay in a cache."""
+
 MOST_SCORES = 2**26
-"""Attention scores of a step, which are kept for the way back: a quarter of a gigabyte. transformers' kernels keep none."""
+"""Attention scores that are held at once, in a step those of all layers: a quarter of a gigabyte. transformers' kernels hold none."""
 
 
 def can_step_by_hand(base: Base) -> bool:
@@ -41,7 +44,7 @@ def can_step_by_hand(base: Base) -> bool:
     config = model.config
     plain: bool = config.hidden_act == "silu" and not (config.attention_bias or config.mlp_bias)
     layers = all(type(layer) is LlamaDecoderLayer for layer in model.get_decoder().layers)
-    linears = all(type(m) is nn.Linear for name, m in model.named_modules() if name.endswith("_proj"))
+    linears = all(type(m) is nn.Linear for name, m in model.named_modules() if name.endswith(("_proj", "lm_head")))
     precise: bool = model.dtype in (torch.float32, torch.float64)
     return plain and layers and linears and precise
 
@@ -66,7 +69,7 @@ def step_by_hand(base: Base, pack: LoraPack, layout: Layout, slots: slice, gradi
     """
     decoder = base.model.get_decoder()
     adapters = _Adapters(pack.views(pack.parameters[slots]), pack.views(gradients[slots]), pack.scale[slots])
-    tokens = _Tokens.of(decoder, layout)
+    tokens = _Tokens.of(decoder, layout.ids, layout.positions, layout.allowed)
     x = decoder.embed_tokens(layout.ids).view(len(adapters.scale), -1, decoder.config.hidden_size)
     layers: list[_Layer] = []
     for number, module in enumerate(decoder.layers):
@@ -76,11 +79,42 @@ def step_by_hand(base: Base, pack: LoraPack, layout: Layout, slots: slice, gradi
     norm = _Norm(decoder.norm)
     hidden = norm.forward(x).flatten(0, 1)
     sources = torch.searchsorted(layout.read, layout.sources)
-    losses, of_sources = losses_and_gradients(base, hidden[sources], layout)
+    losses, of_sources = _losses_and_gradients(base.model.get_output_embeddings().weight, hidden[sources], layout)
     of_x = norm.backward(torch.zeros_like(hidden).index_add_(0, sources, of_sources).view_as(x))
     for layer in reversed(layers):
         of_x = layer.backward(of_x, into_input=layer is not layers[0])
     return losses
+
+
+def _losses_and_gradients(head: Tensor, hidden: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Losses `[K]` and gradients `[N, d]` as `losses_and_gradients` gives them, for a head without bias, in parts that fit a cache."""
+    losses, gradients = hidden.new_zeros(int(layout.slots.max()) + 1), torch.empty_like(hidden)
+    size = max(1, LOGITS_A_PART // len(head))
+    for start in range(0, len(hidden), size):
+        part = slice(start, start + size)
+        labels, weights = layout.labels[part], layout.weights[part].to(hidden)
+        log_p = (hidden[part] @ head.T).log_softmax(-1)
+        losses.index_add_(0, layout.slots[part], log_p.gather(1, labels[:, None])[:, 0] * -weights)
+        # Cross-entropy: a logit's gradient is its probability, less one at the label.
+        torch.sub(log_p.exp_() @ head, head[labels], out=gradients[part]).mul_(weights[:, None])
+    return losses, gradients
+
+
+@torch.no_grad()
+def hidden_by_hand(base: Base, ids: Tensor, positions: Tensor, allowed: Tensor | None) -> Tensor:
+    """Last hidden states `[S, L, d]`, as `Base.hidden` gives them, of a model for which `can_step_by_hand`; a pack may be attached."""
+    decoder = base.model.get_decoder()
+    if ids.numel() * ids.shape[1] * decoder.config.num_attention_heads > MOST_SCORES:
+        return base.hidden(ids, positions, allowed)
+    tokens = _Tokens.of(decoder, ids, positions, allowed)
+    x = decoder.embed_tokens(ids)
+    for layer in decoder.layers:
+        read, behind = layer.self_attn, layer.mlp
+        normed = _Norm(layer.input_layernorm).forward(x)
+        x = read.o_proj(_Attention(tokens).forward(read.q_proj(normed), read.k_proj(normed), read.v_proj(normed))).add_(x)
+        normed = _Norm(layer.post_attention_layernorm).forward(x)
+        x = behind.down_proj(nn.functional.silu(behind.gate_proj(normed)).mul_(behind.up_proj(normed))).add_(x)
+    return _Norm(decoder.norm).forward(x)
 
 
 @dataclass(frozen=True)
@@ -109,11 +143,10 @@ class _Tokens:
     served: int
 
     @staticmethod
-    def of(decoder: Any, layout: Layout) -> _Tokens:
+    def of(decoder: Any, ids: Tensor, positions: Tensor, allowed: Tensor | None) -> _Tokens:
         config, some = decoder.config, decoder.embed_tokens.weight
-        cos, sin = (angle.to(some.dtype)[:, None] for angle in decoder.rotary_emb(some, layout.positions))
-        sequences, length = layout.ids.shape
-        allowed = layout.allowed
+        cos, sin = (angle.to(some.dtype)[:, None] for angle in decoder.rotary_emb(some, positions))
+        sequences, length = ids.shape
         if allowed is None:
             allowed = torch.ones(length, length, dtype=torch.bool).tril().expand(sequences, 1, -1, -1)
         unseen = torch.zeros(allowed.shape, dtype=some.dtype).masked_fill_(~allowed, float("-inf"))

@@ -12,7 +12,7 @@ Packing of rows without seeing each other: Krell et al. 2021 (arXiv 2107.02027).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,22 +108,23 @@ def passes(batch: Sequence[Sequence[Row]], tokens: int, *, share: bool = True) -
     return found
 
 
-def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True) -> Layout:
+def lay_out(batch: Sequence[Sequence[Row]], pad: int, *, share: bool = True, few_shapes: bool = False) -> Layout:
     """Lays out one step.
 
     Args:
         batch: the rows of each slot; a slot may have none.
         pad: the token id that fills up short sequences.
         share: whether rows may lie in one sequence (needs a model that takes a free attention mask).
+        few_shapes: fill up a little more, so that most steps have the shapes of an earlier one: oneDNN makes a kernel for each shape.
     """
     alone = [[[group] for group in _alone(rows)] for rows in batch]
     if not share:
-        return _build(alone, pad, masked=False)
+        return _build(alone, pad, masked=False, few_shapes=few_shapes)
     groups = [_by_prompt(rows) for rows in batch]
     most = max(map(len, groups))
     best = min((_spread(groups, count) for count in range(1, min(most, MAX_SEQUENCES) + 1)), key=lambda s: _cost(s, masked=True))
     masked = _cost(best, masked=True) < _cost(alone, masked=False)
-    return _build(best if masked else alone, pad, masked=masked)
+    return _build(best if masked else alone, pad, masked=masked, few_shapes=few_shapes)
 
 
 def _alone(rows: Sequence[Row]) -> list[_Group]:
@@ -162,8 +163,10 @@ def _cost(slots: Sequence[Sequence[Sequence[_Group]]], *, masked: bool) -> float
     return sequences * length * (1 + length / (ATTENTION if masked else 2 * ATTENTION))
 
 
-def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: bool) -> Layout:
+def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: bool, few_shapes: bool) -> Layout:
     sequences, length = _shape(slots)
+    round_up = _coarse if few_shapes else int
+    length = round_up(length)
     shape = (len(slots) * sequences, length)
     ids = np.full(shape, pad, np.int64)
     # Padding counts on: transformers takes a restart of the positions for a packed sequence and then gives up the fast causal kernel.
@@ -198,18 +201,26 @@ def _build(slots: Sequence[Sequence[Sequence[_Group]]], pad: int, *, masked: boo
                     at += size
     mask = block_mask(torch.from_numpy(block), torch.from_numpy(group_of)) if masked else None
     of_all = np.concatenate(sources)
+    more = round_up(len(of_all)) - len(of_all)  # labels of no weight
+    of_all, of_labels, of_owners = (np.pad(np.concatenate(some), (0, more), mode="edge") for some in (sources, labels, owners))
     return Layout(
-        torch.from_numpy(ids), torch.from_numpy(positions), mask, torch.from_numpy(of_all), torch.from_numpy(np.concatenate(labels)),
-        torch.from_numpy(np.concatenate(weights)), torch.from_numpy(np.concatenate(owners)),
-        torch.from_numpy(_read(of_all, len(slots), sequences * length)),
+        torch.from_numpy(ids), torch.from_numpy(positions), mask, torch.from_numpy(of_all), torch.from_numpy(of_labels),
+        torch.from_numpy(np.pad(np.concatenate(weights), (0, more))), torch.from_numpy(of_owners),
+        torch.from_numpy(_read(of_all, len(slots), sequences * length, round_up)),
     )  # fmt: skip
 
 
-def _read(sources: np.ndarray, slots: int, tokens: int) -> np.ndarray:
+def _coarse(n: int) -> int:
+    """The least number from n on with four leading binary digits and then zeros, at most an eighth above it."""
+    step = 1 << max(0, n.bit_length() - 4)
+    return -(-n // step) * step
+
+
+def _read(sources: np.ndarray, slots: int, tokens: int, round_up: Callable[[int], int]) -> np.ndarray:
     """The tokens of each slot that are read, filled up with others to the same number, from flat indices; a slot has so many tokens."""
     others = np.ones((slots, tokens), bool)
     others.reshape(-1)[sources] = False
-    most = tokens - int(others.sum(1).min())
+    most = min(tokens, round_up(tokens - int(others.sum(1).min())))
     first = np.argsort(others, axis=1, kind="stable")[:, :most]
     return np.sort(first + np.arange(slots)[:, None] * tokens, axis=1).ravel()
 

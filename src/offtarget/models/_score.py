@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ._base import Base
+from ._by_hand import can_step_by_hand, hidden_by_hand
 from ._lora import LoraPack
 
 MAX_NODES = 128
@@ -32,8 +33,8 @@ NEGLIGIBLE = 1e-10
 LARGE = 8
 """A tree is large where its nodes are so many times the prompt and the beginnings; in others a look ahead costs more than it saves."""
 
-MAX_TOKENS = 8192
-"""Tokens in one forward pass, over all slots."""
+MAX_TOKENS = {"cpu": 1024, "other": 8192}
+"""Tokens in one forward pass, over all slots; on a CPU what a layer computes should fit its caches."""
 
 MAX_LOGITS = 2**21
 """Logits held at once: nodes times vocabulary times slots, unless one slot alone has more."""
@@ -118,15 +119,16 @@ def score(
     """
     slots = pack.slots if pack else 1
     share = base.can_share(max((len(item.prompt) + max(map(len, item.candidates), default=0) for item in items), default=0))
+    how = _How(share, hidden_by_hand if can_step_by_hand(base) else Base.hidden)
     with pack.attached() if pack else nullcontext():
         begins = [_beginnings(item) if share else [] for item in items]
-        of_begins = _score_all(base, [Item(item.prompt, tuple(b)) for item, b in zip(items, begins, strict=True)], slots, share)
+        of_begins = _score_all(base, [Item(item.prompt, tuple(b)) for item, b in zip(items, begins, strict=True)], slots, how)
         never = [
             {b: log_p for b, log_p in zip(some, of_some.T, strict=True) if log_p.max() < np.log(NEGLIGIBLE)}
             for some, of_some in zip(begins, of_begins, strict=True)
         ]
         followed = [[c for c in item.candidates if c[:BEGINNING] not in out] for item, out in zip(items, never, strict=True)]
-        scored = _score_all(base, [Item(item.prompt, tuple(f)) for item, f in zip(items, followed, strict=True)], slots, share, report)
+        scored = _score_all(base, [Item(item.prompt, tuple(f)) for item, f in zip(items, followed, strict=True)], slots, how, report)
     return [_put_back(item, out, of_followed) for item, out, of_followed in zip(items, never, scored, strict=True)]
 
 
@@ -144,13 +146,21 @@ def _put_back(item: Item, never: Mapping[tuple[int, ...], np.ndarray], followed:
     return np.array(found).reshape(-1, len(followed)).T
 
 
+@dataclass(frozen=True)
+class _How:
+    """Whether answers may lie behind one prompt, and what gives the hidden states: `base, ids, positions, allowed`."""
+
+    share: bool
+    hidden: Callable[[Base, Tensor, Tensor, Tensor | None], Tensor]
+
+
 def _score_all(
-    base: Base, items: Sequence[Item], slots: int, share: bool, report: Callable[[int, int], None] = lambda *_: None
+    base: Base, items: Sequence[Item], slots: int, how: _How, report: Callable[[int, int], None] = lambda *_: None
 ) -> list[np.ndarray]:
     found = [np.zeros((slots, len(item.candidates))) for item in items]
-    sequences = sorted(_cut(items, MAX_NODES if share else 0), key=lambda s: s.length)
-    for start, group in _groups(sequences, slots):
-        _score_group(base, group, slots, found, share)
+    sequences = sorted(_cut(items, MAX_NODES if how.share else 0), key=lambda s: s.length)
+    for start, group in _groups(sequences, slots, MAX_TOKENS.get(base.device.type, MAX_TOKENS["other"])):
+        _score_group(base, group, slots, found, how)
         report(start + len(group), len(sequences))
     return found
 
@@ -177,31 +187,32 @@ def _cut(items: Sequence[Item], most: int) -> Iterator[_Sequence]:
             yield _Sequence(number, tuple(part), item.prompt, AnswerTree.of([item.candidates[w] for w in part]))
 
 
-def _groups(sequences: Sequence[_Sequence], slots: int) -> Iterator[tuple[int, list[_Sequence]]]:
-    """Neighbours in length, as many as MAX_TOKENS allows."""
+def _groups(sequences: Sequence[_Sequence], slots: int, most: int) -> Iterator[tuple[int, list[_Sequence]]]:
+    """Neighbours in length, of at most so many tokens over all slots, but at least one."""
     start = 0
     while start < len(sequences):
         end = start + 1
-        while end < len(sequences) and sequences[end].length * (end + 1 - start) * slots <= MAX_TOKENS:
+        while end < len(sequences) and sequences[end].length * (end + 1 - start) * slots <= most:
             end += 1
         yield start, list(sequences[start:end])
         start = end
 
 
-def _score_group(base: Base, group: Sequence[_Sequence], slots: int, found: list[np.ndarray], share: bool) -> None:
+def _score_group(base: Base, group: Sequence[_Sequence], slots: int, found: list[np.ndarray], how: _How) -> None:
     length = max(s.length for s in group)
     ids, positions = torch.full((len(group), length), base.pad_id), torch.arange(length).repeat(len(group), 1)
     allowed = torch.zeros(len(group), length, length, dtype=torch.bool)
     allowed[:, range(length), range(length)] = True
     for line, s in enumerate(group):
         _lay(s, ids[line], positions[line], allowed[line])
-    mask = allowed[:, None].repeat(slots, 1, 1, 1) if share else None
-    hidden = base.hidden(ids.repeat(slots, 1), positions.repeat(slots, 1), mask).view(slots, len(group), length, -1)
+    mask = allowed[:, None].repeat(slots, 1, 1, 1) if how.share else None
+    hidden = how.hidden(base, ids.repeat(slots, 1), positions.repeat(slots, 1), mask).view(slots, len(group), length, -1)
     for line, s in enumerate(group):
         # One row for each parent: the prompt's last token, then the fed nodes.
         parents = hidden[:, line, len(s.prompt) - 1 : s.length]
         at_once = max(1, MAX_LOGITS // (parents.shape[1] * base.model.config.get_text_config().vocab_size))
-        total = torch.cat([_add_up(base.logits(part), s.tree) for part in torch.split(parents, at_once)])
+        parts = (base.logits(part.flatten(0, 1)).view(*part.shape[:2], -1) for part in torch.split(parents, at_once))
+        total = torch.cat([_add_up(logits, s.tree) for logits in parts])
         found[s.item][:, list(s.which)] = total.cpu().numpy()
 
 
@@ -210,7 +221,7 @@ def _add_up(logits: Tensor, tree: AnswerTree) -> Tensor:
     logits = logits if logits.dtype == torch.float64 else logits.float()
     flat = [(candidate, node + 1, token) for candidate, path in enumerate(tree.edges) for node, token in path]
     candidate, row, token = (torch.tensor(x, device=logits.device) for x in zip(*flat, strict=True))
-    picked = (logits[:, row, token] - logits.logsumexp(-1)[:, row]).double()
+    picked = logits.log_softmax(-1)[:, row, token].double()
     return picked.new_zeros(len(logits), len(tree.edges)).index_add_(1, candidate, picked)
 
 

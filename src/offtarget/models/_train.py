@@ -163,7 +163,7 @@ def train(
         losses = torch.full((len(runs),), torch.nan, dtype=pack.dtype)
         optimiser.gradients.zero_()
         for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
-            layout = lay_out(batch[slots], pad, share=share)
+            layout = lay_out(batch[slots], pad, share=share, few_shapes=by_hand)
             if by_hand and fits(base, layout):
                 own = step_by_hand(base, pack, layout, slots, optimiser.gradients)
             else:
