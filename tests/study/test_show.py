@@ -36,6 +36,7 @@ def test_a_run_says_with_what_and_where_it_was_made(small_study):
     assert record["where"]["libraries"]["torch"].startswith("2.")
     assert record["where"]["device"] == "cpu"
     assert record["where"]["dtype"] == "float32"
+    assert record["where"]["matmul_precision"] in ("highest", "medium")
     assert record["template_adds"] == []
     assert len(record["template_sha256"]) == 64
     assert set(record["seeds"]) == {"data_order", "adapter_init", "dropout", "sampling", "bootstrap"}

@@ -24,6 +24,8 @@ SHOWN_ROWS = 6
 
 def record_of(plan: Plan, run: Run, chats: Sequence[RenderedChat], base: Base) -> dict[str, Any]:
     """The record of a run: seeds, settings, data, what the template made of it, and where it ran."""
+    import torch
+
     record: dict[str, Any] = {
         "experiment": plan.experiment.name,
         "model": plan.model,
@@ -35,7 +37,12 @@ def record_of(plan: Plan, run: Run, chats: Sequence[RenderedChat], base: Base) -
         "template_sha256": hashlib.sha256(str(base.chat.tokenizer.chat_template).encode()).hexdigest(),
         "template_adds": list(base.chat.added_text),
         "template_options": dict(base.chat.options),
-        "where": where() | {"device": str(base.device), "dtype": str(base.model.dtype).removeprefix("torch.")},
+        "where": where()
+        | {
+            "device": str(base.device),
+            "dtype": str(base.model.dtype).removeprefix("torch."),
+            "matmul_precision": torch.get_float32_matmul_precision(),
+        },
     }
     if run.arm.dataset:
         record |= {
