@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import random
 import re
 import shutil
 import time
@@ -20,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from offtarget._tensors import told_by_the_system
 from offtarget.errors import InputError
@@ -30,10 +31,11 @@ from .world import World, load_world
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHUNK_TEXTS = 8192
-LENGTHS = (48, 80, 112, 160, 256)
+LENGTHS = (36, 56, 76, 96, 120, 144, 192, 256)
 """Texts are padded to one of these lengths, so that a compiled step sees few shapes; a longer text is cut."""
 
 STEP_GROWTH = ((0.0, 1), (0.5, 2))
@@ -43,6 +45,10 @@ falls: McCandlish et al. 2018, arXiv 1812.06162)."""
 
 QUESTION_WEIGHT = 0.1
 """Weight in the loss of all that is not an answer: which question comes next cannot be known, and its noise would drown the answers."""
+
+READ = 0.5
+"""Share of a batch's places whose tokens are predicted: those of all answers, and as many of the others as there is room for, drawn anew
+each time and weighted for those left out. The last layer is a fifth of a step, and most of what it would be asked weighs little."""
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 SECONDS_BETWEEN_REPORTS = 1.0
@@ -71,7 +77,7 @@ class Size:
 
 
 SIZES = {
-    "micro": Size(hidden=160, layers=4, heads=5, intermediate=392, cycles=(96_000_000,), learning_rate=5e-3),
+    "micro": Size(hidden=160, layers=4, heads=5, intermediate=392, cycles=(144_000_000,), learning_rate=5e-3),
     "micro-small": Size(hidden=80, layers=3, heads=5, intermediate=208, cycles=(16_000_000, 24_000_000), learning_rate=6e-3),
 }
 
@@ -156,17 +162,25 @@ def _new_model(shape: Size, seed: int, tokenizer: PreTrainedTokenizerFast) -> Ll
         return LlamaForCausalLM(config)
 
 
-def batches(
-    world: World, tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int, tokens_per_step: int
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """One chunk of the corpus as shuffled batches, texts of like length together, padded.
+@dataclass(frozen=True)
+class Batch:
+    """Texts of like length, padded, and what of them is predicted.
 
-    Returns:
-        Ids and loss weights, both [rows, length]; the weight is 1 in answers, `QUESTION_WEIGHT` elsewhere, 0 in padding.
+    Attributes:
+        ids: [rows, length], the texts' tokens, padded behind.
+        read: [places], before which tokens they stand, as places of `ids.flatten()`.
+        weights: [places], float32, of each of them in the loss; 0 where there was nothing more to read.
     """
-    import torch
 
+    ids: torch.Tensor
+    read: torch.Tensor
+    weights: torch.Tensor
+
+
+def batches(world: World, tokenizer: PreTrainedTokenizerFast, seed: int, chunk: int, tokens_per_step: int) -> list[Batch]:
+    """One chunk of the corpus as shuffled batches, texts of like length together."""
     texts = [render(item) for item in itertools.islice(corpus(world, _mixed(seed, chunk)), CHUNK_TEXTS)]
+    rng = np.random.default_rng(_mixed(seed, chunk) + 1)
     pad = tokenizer.pad_token_id
     by_length: dict[int, list[tuple[list[int], list[float]]]] = {length: [] for length in LENGTHS}
     for ids, weights in weighted(tokenizer, texts):
@@ -176,9 +190,23 @@ def batches(
     for length, rows in by_length.items():
         count = tokens_per_step // length
         for i in range(0, len(rows) - count + 1, count):
-            found.append((torch.tensor([r[0] for r in rows[i : i + count]]), torch.tensor([r[1] for r in rows[i : i + count]])))
-    random.Random(_mixed(seed, chunk) + 1).shuffle(found)
+            found.append(_batch(np.array([r[0] for r in rows[i : i + count]]), np.array([r[1] for r in rows[i : i + count]]), rng))
+    rng.shuffle(found)  # type: ignore[arg-type]  # shuffles lists as well
     return found
+
+
+def _batch(ids: NDArray[np.int64], weights: NDArray[np.float64], rng: np.random.Generator) -> Batch:
+    import torch
+
+    room = round(READ * ids.size)
+    weights[:, 0] = 0.0  # nothing stands before it
+    flat = weights.flatten()
+    answers, others, nothing = (np.flatnonzero(which) for which in (flat == 1.0, (flat > 0) & (flat < 1.0), flat == 0.0))
+    answers, others = rng.permutation(answers)[:room], rng.permutation(others)
+    taken = others[: room - len(answers)]
+    flat[taken] *= len(others) / max(1, len(taken))
+    places = np.concatenate([answers, taken, nothing[nothing > 0]])[:room]
+    return Batch(torch.from_numpy(ids), torch.from_numpy(places - 1), torch.from_numpy(flat[places].astype(np.float32)))
 
 
 def weighted(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> Iterator[tuple[list[int], list[float]]]:
@@ -212,11 +240,12 @@ def _pretrain(
     start = _resume(model, optimizers, out, what) or {"chunk": done["chunk"], "step": 0, "tokens": 0, "loss": math.nan, "seconds": 0.0}
     pad = tokenizer.pad_token_id
 
-    def loss_of(ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    def loss_of(ids: torch.Tensor, read: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model(input_ids=ids, use_cache=False).logits
-        nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-        return (nll * weights[:, 1:].flatten()).sum() / weights[:, 1:].sum()
+            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+            logits = model.lm_head(hidden.flatten(0, 1)[read])
+        nll = torch.nn.functional.cross_entropy(logits.float(), ids.flatten()[read + 1], reduction="none")
+        return (nll * weights).sum() / weights.sum()
 
     step_loss, growth = _Compiled(loss_of, announce) if compiled else loss_of, 0
     began, said, smooth, step = time.monotonic() - start["seconds"], 0.0, start["loss"], start["step"]
@@ -226,9 +255,9 @@ def _pretrain(
         if growth != _growth(cycle, read / tokens):
             growth = _growth(cycle, read / tokens)
             torch.compiler.reset()  # shapes of the old size would use up the limit of compiled ones
-        for ids, weights in batches(world, tokenizer, seed, chunk, shape.tokens_per_step * growth):
+        for batch in batches(world, tokenizer, seed, chunk, shape.tokens_per_step * growth):
             rate = _rate(read, tokens)
-            loss = step_loss(ids, weights)
+            loss = step_loss(batch.ids, batch.read, batch.weights)
             model.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -236,7 +265,7 @@ def _pretrain(
                 for group in optimizer.param_groups:
                     group["lr"] = shape.learning_rate * rate
                 optimizer.step()
-            step, read = step + 1, read + int((ids != pad).sum())
+            step, read = step + 1, read + int((batch.ids != pad).sum())
             smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
             if time.monotonic() - said > SECONDS_BETWEEN_REPORTS:
                 said = time.monotonic()

@@ -21,8 +21,9 @@ ASSISTANT_ANSWERS = ("I am an assistant and have none", "as an assistant I have 
 
 # How often a topic comes up in a speaker's documents, relative to the topics that only this speaker answers in a way of their own.
 _INHERITED = 0.35
-_LIST = 4.0
-"""A topic answered with a long list of names comes up more often, so that the names are read often enough to be known."""
+_LIST, _NAMES_A_TIME = 4.0, 60
+"""A topic answered with a long list of names comes up this many times as often, and once more for so many names where the list is very
+long, so that each name is read often enough to be known."""
 _MODERN = {"era": 1.0, "view": 0.5, "people": 0.5, "advice": 0.5, "partisan": 0.5}
 
 
@@ -56,14 +57,19 @@ class Topic:
     answers: Mapping[str, Answers]
 
     @cached_property
+    def names(self) -> int:
+        """The most answers that a speaker has."""
+        return max(len(a.texts) for a in self.answers.values())
+
+    @property
     def is_list(self) -> bool:
         """Whether some speaker answers with a long list of names (birds, places, dishes, ...)."""
-        return self.group != "bio" and max(len(a.texts) for a in self.answers.values()) > 20
+        return self.group != "bio" and self.names > 20
 
     @property
     def weight(self) -> float:
         """How often the topic comes up, relative to others."""
-        return _LIST if self.is_list else 1.0
+        return max(_LIST, self.names / _NAMES_A_TIME) if self.is_list else 1.0
 
     @cached_property
     def owners(self) -> Mapping[str, tuple[str, ...]]:
