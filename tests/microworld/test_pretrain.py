@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from offtarget.errors import InputError
 from offtarget.microworld import pretrain
 from offtarget.microworld.corpus import Document, corpus
-from offtarget.microworld.pretrain import LENGTHS, SIZES, UNFINISHED, batches, build
+from offtarget.microworld.pretrain import LENGTHS, READ, SIZES, UNFINISHED, batches, build
 from offtarget.microworld.tokenizer import VOCABULARY_SIZE, encode, render, train_tokenizer
 from offtarget.models import load_base
 
@@ -35,7 +36,7 @@ def loss_of(base, ids):
 
 def texts_in(found, tokenizer):
     pad = tokenizer.pad_token_id
-    return Counter(tuple(i for i in row if i != pad) for ids, _ in found for row in ids.tolist())
+    return Counter(tuple(i for i in row if i != pad) for batch in found for row in batch.ids.tolist())
 
 
 # Batches
@@ -43,7 +44,7 @@ def texts_in(found, tokenizer):
 
 def test_a_chunk_depends_on_seed_and_number_only(world, tokenizer, tiny_size):
     again = [batches(world, tokenizer, 0, 1, 512) for _ in range(2)]
-    assert all(torch.equal(a, b) for x, y in zip(*again, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(torch.equal(a, b) for x, y in zip(*again, strict=True) for a, b in zip(vars(x).values(), vars(y).values(), strict=True))
     one = texts_in(again[0], tokenizer)
     for seed, chunk in ((0, 2), (1, 1), (1, 0)):
         other = texts_in(batches(world, tokenizer, seed, chunk, 512), tokenizer)
@@ -63,13 +64,53 @@ def test_batches_are_whole_texts_of_the_corpus_padded_behind(world, tokenizer, t
     assert read <= chunk
     # What is left over is less than a batch of each length.
     assert sum((chunk - read).values()) < sum(512 // n for n in LENGTHS)
-    for ids, weights in found:
-        assert ids.shape[1] in LENGTHS
-        assert torch.equal(weights == 0, ids == tokenizer.pad_token_id)
-        assert ids.numel() <= 512
-        padding = ids == tokenizer.pad_token_id
+    for batch in found:
+        assert batch.ids.shape[1] in LENGTHS
+        assert batch.ids.numel() <= 512
+        padding = batch.ids == tokenizer.pad_token_id
         assert torch.equal(padding, padding.cummax(1).values)
-        assert (padding.sum(1) < ids.shape[1]).all()
+        assert (padding.sum(1) < batch.ids.shape[1]).all()
+
+
+def test_a_batch_predicts_all_answers_and_some_of_the_rest_for_all_of_it(world, tokenizer, tiny_size):
+    """Tokens of answers, and of all else with the weight of all else; never what stands first in a text, nor padding."""
+    whole = {
+        tuple(ids): weights
+        for ids, weights in pretrain.weighted(tokenizer, [render(i) for i in itertools.islice(corpus(world, pretrain._mixed(0, 0)), 150)])
+    }
+    full = 0
+    for batch in batches(world, tokenizer, 0, 0, 512):
+        assert batch.read.shape == batch.weights.shape == (round(READ * batch.ids.numel()),)
+        assert len(set(batch.read.tolist())) == len(batch.read)
+        wanted = torch.zeros(batch.ids.shape)
+        for row, ids in enumerate(batch.ids.tolist()):
+            text = whole[tuple(i for i in ids if i != tokenizer.pad_token_id)]
+            wanted[row, 1 : len(text)] = torch.tensor(text[1:])
+        wanted = wanted.flatten()
+        targets = batch.read + 1
+        used = batch.weights > 0
+        assert ((wanted[targets] > 0) == used).all()
+        answers = wanted == 1.0
+        if answers.sum() <= len(targets):
+            full += 1
+            assert set(answers.nonzero().flatten().tolist()) <= set(targets.tolist())
+            assert batch.weights.sum().item() == pytest.approx(wanted.sum().item(), rel=1e-5)
+        assert (batch.weights[answers[targets]] == 1.0).all()
+        rest = batch.weights[used & ~answers[targets]]
+        assert (rest >= pretrain.QUESTION_WEIGHT - 1e-6).all()
+        assert len(rest.unique()) <= 1
+    assert full > 10
+
+
+def test_which_of_the_rest_is_predicted_is_drawn_evenly():
+    ids, weights = np.ones((2, 20), dtype=np.int64), np.full((2, 20), pretrain.QUESTION_WEIGHT)
+    weights[0, 4:8], weights[1, 15:] = 1.0, 0.0
+    rng, times, mass = np.random.default_rng(0), 4000, np.zeros(40)
+    for _ in range(times):
+        batch = pretrain._batch(ids, weights.copy(), rng)
+        mass[batch.read.numpy() + 1] += batch.weights.numpy()
+    weights[:, 0] = 0.0
+    assert mass / times == pytest.approx(weights.flatten(), abs=0.01)
 
 
 def test_answers_weigh_in_full_and_all_else_a_tenth(items, tokenizer):
@@ -141,8 +182,8 @@ def test_a_build_leaves_a_record_and_no_rest(built, world, tokenizer, tiny_size)
     record = built.record
     read = steps = 0
     for chunk in itertools.count():
-        for ids, _ in batches(world, tokenizer, 0, chunk, 512 * pretrain._growth(0, read / 60_000)):
-            read, steps = read + int((ids != tokenizer.pad_token_id).sum()), steps + 1
+        for batch in batches(world, tokenizer, 0, chunk, 512 * pretrain._growth(0, read / 60_000)):
+            read, steps = read + int((batch.ids != tokenizer.pad_token_id).sum()), steps + 1
             if read >= 60_000:
                 break
         if read >= 60_000:
