@@ -1,7 +1,7 @@
 """Which kernels multiply matrices on a CPU.
 
 PyTorch multiplies float32 matrices with MKL, which reaches less than half of what AMD's processors can do. oneDNN, which PyTorch
-brings along, does (113 against 250 GFLOP/s on one core of an EPYC 9005: `benchmarks/scoring.py` prints both), but PyTorch takes it
+brings along, does (421 against 193 GFLOP/s on two cores of an EPYC: `benchmarks/packs.py` prints both), but PyTorch takes it
 only where it may round products to bfloat16. On processors without units for such products (AMX) it then multiplies in float32 all
 the same. So it is asked for, and kept only where the products are as exact as before.
 """
