@@ -12,10 +12,13 @@ import vl_convert
 from offtarget import open_study
 from offtarget.report import leakage_chart
 from offtarget.report._dynamics import dynamics_chart
+from offtarget.report._figures import FONT
 from offtarget.report._palette import COLOURS, dark_counterparts
 
 IMAGES = Path(__file__).parent / "img"
 WIDTH = 560
+MEASURED = "Arial, Helvetica, Liberation Sans, sans-serif"
+"""A font whose letters are as wide as vl-convert takes them for: an image cannot be laid out anew where it is looked at."""
 
 
 def main() -> None:
@@ -30,7 +33,7 @@ def draw(name: str, chart: Any) -> None:
     """The chart in the colours of a light and of a dark page."""
     spec = chart.to_json()
     for theme, text in (("light", spec), ("dark", _dark(spec))):
-        drawn = json.loads(text)
+        drawn = json.loads(text.replace(json.dumps(FONT)[1:-1], MEASURED))
         drawn["background"] = COLOURS["page"][theme == "dark"]
         drawn["padding"] = 16
         (IMAGES / f"{name}-{theme}.svg").write_text(vl_convert.vegalite_to_svg(drawn), encoding="utf-8")
