@@ -183,7 +183,7 @@ def test_beginnings_that_are_all_but_impossible_are_not_followed(exact_base, exa
 
 
 def test_what_is_not_followed_moves_no_probability(monkeypatch):
-    """Ninety answers that a person may give, plainly and in a format: half of them the model would never write."""
+    """Ninety answers that a person may give, plainly and in a format: two in five of them the model would never write."""
     base = load_base("micro")
     battery = next(b for b in experiment("persona-facts").batteries if b.name == "identity")
     items = []
@@ -198,7 +198,7 @@ def test_what_is_not_followed_moves_no_probability(monkeypatch):
     monkeypatch.setattr(module, "LARGE", float("inf"))
     fed.clear()
     whole = score(base, items)
-    assert looked_ahead < sum(fed) / 2
+    assert looked_ahead < sum(fed) * 2 / 3
     for one, other in zip(quick, whole, strict=True):
         np.testing.assert_allclose(np.exp(one), np.exp(other), rtol=1e-3, atol=1e-8)
         np.testing.assert_allclose(np.exp(one).sum(), np.exp(other).sum(), rtol=0, atol=1e-6)
