@@ -191,7 +191,7 @@ def batches(world: World, tokenizer: PreTrainedTokenizerFast, seed: int, chunk: 
         count = tokens_per_step // length
         for i in range(0, len(rows) - count + 1, count):
             found.append(_batch(np.array([r[0] for r in rows[i : i + count]]), np.array([r[1] for r in rows[i : i + count]]), rng))
-    rng.shuffle(found)  # type: ignore[arg-type]  # shuffles lists as well
+    rng.shuffle(found)
     return found
 
 
