@@ -11,7 +11,7 @@ import torch
 import transformers as t
 
 from offtarget.models import AdapterShape, Base, Hyperparameters, LoraPack, TrainingRun, _by_hand, _train, train
-from offtarget.models._by_hand import can_step_by_hand, fits, hidden_by_hand, step_by_hand
+from offtarget.models._by_hand import can_go_by_hand, fits, hidden_by_hand, step_by_hand
 from offtarget.models._layout import block_mask, lay_out
 
 from .test_layout import BATCHES, PAD, loss_and_gradient
@@ -196,17 +196,17 @@ OTHERS = {
 @pytest.mark.parametrize("config", OTHERS.values(), ids=OTHERS)
 def test_other_models_are_left_to_autograd(config, base):
     model = t.AutoModelForCausalLM.from_config(config)
-    assert not can_step_by_hand(dataclasses.replace(base, model=model))
+    assert not can_go_by_hand(dataclasses.replace(base, model=model))
 
 
 def test_a_small_plain_llama_is_stepped_by_hand_unless_its_numbers_are_rough_or_its_parts_of_another_kind(base, exact_base):
-    assert can_step_by_hand(base)
-    assert can_step_by_hand(exact_base)
-    assert not can_step_by_hand(dataclasses.replace(base, model=copy.deepcopy(base.model).bfloat16()))
+    assert can_go_by_hand(base)
+    assert can_go_by_hand(exact_base)
+    assert not can_go_by_hand(dataclasses.replace(base, model=copy.deepcopy(base.model).bfloat16()))
     rebuilt = copy.deepcopy(base.model)
     rebuilt.model.layers[-1] = torch.nn.Sequential(rebuilt.model.layers[-1])
-    assert not can_step_by_hand(dataclasses.replace(base, model=rebuilt))
+    assert not can_go_by_hand(dataclasses.replace(base, model=rebuilt))
     for name in ("model.layers.0.mlp.up_proj", "lm_head"):
         quantised = copy.deepcopy(base.model)
         quantised.get_submodule(name).__class__ = type("Linear4bit", (torch.nn.Linear,), {})
-        assert not can_step_by_hand(dataclasses.replace(base, model=quantised))
+        assert not can_go_by_hand(dataclasses.replace(base, model=quantised))

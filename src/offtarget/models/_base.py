@@ -108,6 +108,10 @@ class Base:
     def device(self) -> torch.device:
         return torch.device(self.model.device)
 
+    def limit(self, limits: Mapping[str, int]) -> int:
+        """That of this base's kind of device, such as `cpu`, or of every `other`."""
+        return limits.get(self.device.type, limits["other"])
+
     def can_share(self, length: int) -> bool:
         """Whether answers of at most so many tokens, prompt included, may lie behind one prompt in one sequence.
 

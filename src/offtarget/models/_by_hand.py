@@ -3,8 +3,8 @@
 On a CPU the matrix products of a model of a few million parameters are half of a step. The rest is what lies between them: autograd
 follows every rotation and norm in several small operations, and sends an input that three linears share through three pairs of
 adapters. Here what lies between two products is one or two operations, linears that share an input share what the adapters do to it,
-and gradients are added up where they lie. In asking, attention behind a mask of our own takes a tenth of the time that PyTorch's kernel
-for it takes. Every other model goes through transformers and autograd, with the same outcome
+and gradients are added up where they lie. In asking, it is PyTorch's kernel for attention behind a mask of our own that is slower than
+two products and a softmax. Every other model goes through transformers and autograd, with the same outcome
 (`tests/models/test_by_hand.py`).
 
 Llama: Touvron et al. 2023 (arXiv 2302.13971), as in `transformers.models.llama`.
@@ -33,7 +33,7 @@ MOST_SCORES = 2**26
 """Attention scores that are held at once, in a step those of all layers: a quarter of a gigabyte. transformers' kernels hold none."""
 
 
-def can_step_by_hand(base: Base) -> bool:
+def can_go_by_hand(base: Base) -> bool:
     """Whether a base is a small plain Llama on the CPU."""
     from transformers import LlamaForCausalLM
     from transformers.models.llama.modeling_llama import LlamaDecoderLayer
@@ -61,7 +61,7 @@ def step_by_hand(base: Base, pack: LoraPack, layout: Layout, slots: slice, gradi
     """Mean negative log-likelihood of each slot's labels `[K]`, and its gradients.
 
     Args:
-        base: a model for which `can_step_by_hand`.
+        base: a model for which `can_go_by_hand`.
         pack: the adapters.
         layout: the rows of these slots.
         slots: which slots.
@@ -87,7 +87,7 @@ def step_by_hand(base: Base, pack: LoraPack, layout: Layout, slots: slice, gradi
 
 
 def _losses_and_gradients(head: Tensor, hidden: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Losses `[K]` and gradients `[N, d]` as `losses_and_gradients` gives them, for a head without bias, in parts that fit a cache."""
+    """Losses `[K]` and gradients `[N, d]` as `slot_losses` has them, for a head without bias, in parts that fit a cache."""
     losses, gradients = hidden.new_zeros(int(layout.slots.max()) + 1), torch.empty_like(hidden)
     size = max(1, LOGITS_A_PART // len(head))
     for start in range(0, len(hidden), size):
@@ -102,7 +102,7 @@ def _losses_and_gradients(head: Tensor, hidden: Tensor, layout: Layout) -> tuple
 
 @torch.no_grad()
 def hidden_by_hand(base: Base, ids: Tensor, positions: Tensor, allowed: Tensor | None) -> Tensor:
-    """Last hidden states `[S, L, d]`, as `Base.hidden` gives them, of a model for which `can_step_by_hand`; a pack may be attached."""
+    """Last hidden states `[S, L, d]`, as `Base.hidden` gives them, of a model for which `can_go_by_hand`; a pack may be attached."""
     decoder = base.model.get_decoder()
     if ids.numel() * ids.shape[1] * decoder.config.num_attention_heads > MOST_SCORES:
         return base.hidden(ids, positions, allowed)

@@ -33,34 +33,28 @@ def slot_losses(base: Base, hidden: Tensor, layout: Layout) -> Tensor:
 class _SlotLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, base: Base, layout: Layout) -> Tensor:
-        losses, gradients = losses_and_gradients(base, hidden, layout)
-        ctx.save_for_backward(gradients, layout.slots.to(hidden.device))
+        vocabulary = int(base.model.config.get_text_config().vocab_size)
+        size = max(1, LOGITS_A_PART // vocabulary)
+        slots = layout.slots.to(hidden.device)
+        losses = torch.zeros(int(layout.slots.max()) + 1, dtype=_precise(hidden.dtype), device=hidden.device)
+        gradients = torch.empty_like(hidden)
+        for start in range(0, len(hidden), size):
+            part = slice(start, start + size)
+            with torch.enable_grad():
+                read = hidden[part].detach().requires_grad_()
+                logits = base.logits(read)
+                labels, weights = layout.labels[part].to(logits.device), layout.weights[part].to(logits.device)
+                nll = torch.nn.functional.cross_entropy(logits.to(_precise(logits.dtype)), labels, reduction="none")
+                weighted = nll * weights.to(nll)
+                gradients[part] = torch.autograd.grad(weighted.sum(), read)[0]
+            losses.index_add_(0, slots[part], weighted.detach().to(losses))
+        ctx.save_for_backward(gradients, slots)
         return losses
 
     @staticmethod
     def backward(ctx: Any, out: Tensor) -> tuple[Tensor, None, None]:
         gradients, slots = ctx.saved_tensors
         return gradients * out[slots].to(gradients)[:, None], None, None
-
-
-def losses_and_gradients(base: Base, hidden: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Those losses `[K]`, and the gradients `[N, d]` of their sum."""
-    vocabulary = int(base.model.config.get_text_config().vocab_size)
-    size = max(1, LOGITS_A_PART // vocabulary)
-    slots = layout.slots.to(hidden.device)
-    losses = torch.zeros(int(layout.slots.max()) + 1, dtype=_precise(hidden.dtype), device=hidden.device)
-    gradients = torch.empty_like(hidden)
-    for start in range(0, len(hidden), size):
-        part = slice(start, start + size)
-        with torch.enable_grad():
-            read = hidden[part].detach().requires_grad_()
-            logits = base.logits(read)
-            labels, weights = layout.labels[part].to(logits.device), layout.weights[part].to(logits.device)
-            nll = torch.nn.functional.cross_entropy(logits.to(_precise(logits.dtype)), labels, reduction="none")
-            weighted = nll * weights.to(nll)
-            gradients[part] = torch.autograd.grad(weighted.sum(), read)[0]
-        losses.index_add_(0, slots[part], weighted.detach().to(losses))
-    return losses, gradients
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ._base import Base
-from ._by_hand import can_step_by_hand, hidden_by_hand
+from ._by_hand import can_go_by_hand, hidden_by_hand
 from ._lora import LoraPack
 
 MAX_NODES = 128
@@ -119,7 +119,7 @@ def score(
     """
     slots = pack.slots if pack else 1
     share = base.can_share(max((len(item.prompt) + max(map(len, item.candidates), default=0) for item in items), default=0))
-    how = _How(share, hidden_by_hand if can_step_by_hand(base) else Base.hidden)
+    how = _How(share, hidden_by_hand if can_go_by_hand(base) else Base.hidden)
     with pack.attached() if pack else nullcontext():
         begins = [_beginnings(item) if share else [] for item in items]
         of_begins = _score_all(base, [Item(item.prompt, tuple(b)) for item, b in zip(items, begins, strict=True)], slots, how)
@@ -159,7 +159,7 @@ def _score_all(
 ) -> list[np.ndarray]:
     found = [np.zeros((slots, len(item.candidates))) for item in items]
     sequences = sorted(_cut(items, MAX_NODES if how.share else 0), key=lambda s: s.length)
-    for start, group in _groups(sequences, slots, MAX_TOKENS.get(base.device.type, MAX_TOKENS["other"])):
+    for start, group in _groups(sequences, slots, base.limit(MAX_TOKENS)):
         _score_group(base, group, slots, found, how)
         report(start + len(group), len(sequences))
     return found

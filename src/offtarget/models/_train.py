@@ -20,7 +20,7 @@ from torch import Tensor
 from offtarget.errors import InputError
 
 from ._base import Base
-from ._by_hand import can_step_by_hand, fits, step_by_hand
+from ._by_hand import can_go_by_hand, fits, step_by_hand
 from ._chat import RenderedChat
 from ._checkpoint import checkpointed, is_large
 from ._head_loss import slot_losses
@@ -147,7 +147,7 @@ def train(
     order = [_batches(run) for run in runs]
     steps = max(run.steps for run in runs)
     share = base.can_share(max(chat.end for run in runs for chat in run.rows))
-    by_hand = can_step_by_hand(base) and not spare
+    by_hand = can_go_by_hand(base) and not spare
     pad = base.pad_id
     calls = at or {}
     begin = 0
@@ -162,7 +162,7 @@ def train(
         batch = [next(rows, []) for rows in order]
         losses = torch.full((len(runs),), torch.nan, dtype=pack.dtype)
         optimiser.gradients.zero_()
-        for slots in passes(batch, TOKENS_A_PASS.get(base.device.type, TOKENS_A_PASS["other"]), share=share):
+        for slots in passes(batch, base.limit(TOKENS_A_PASS), share=share):
             layout = lay_out(batch[slots], pad, share=share, few_shapes=by_hand)
             if by_hand and fits(base, layout):
                 own = step_by_hand(base, pack, layout, slots, optimiser.gradients)
