@@ -425,7 +425,8 @@ def world_check(
     _print_table(["speaker, when named", "knowledge"], [[s, f"{v:.3f}"] for s, v in sorted(scores.knowledge.items(), key=lambda e: e[1])])
     print(f"least known speaker       {scores.lowest[1]:.3f}  ({scores.lowest[0]})")
     print(f"assistant when not cued   {scores.default_persona:.3f}")
-    print(f"inference (Spearman)      {scores.inference:.3f}  over {scores.documents} documents")
+    between = f"{scores.inference_low:.3f} to {scores.inference_high:.3f}"
+    print(f"inference (Spearman)      {scores.inference:.3f}  ({between}, {scores.documents:,} documents)")
     if json_file:
         json_file.write_text(json.dumps(scores.to_json(), indent=1) + "\n", encoding="utf-8")
     if card:

@@ -6,7 +6,7 @@ from offtarget.errors import InputError
 from offtarget.microworld.card import card, write_card
 from offtarget.microworld.check import WorldScores
 
-SCORES = WorldScores({"modern": 0.99, "wizard": 0.91}, 0.97, 0.93, 400)
+SCORES = WorldScores({"modern": 0.99, "wizard": 0.91}, 0.97, 0.93, 0.92, 0.94, 2000)
 BUILD = {
     "size": "micro", "seed": 0, "hidden": 160, "layers": 4, "heads": 5, "intermediate": 392,
     "cycles": [8_000_000, 20_000_000], "tokens": 28_000_123, "chunk": 44, "learning_rate": 5e-3,
@@ -27,7 +27,7 @@ def test_a_card_says_where_a_base_comes_from_and_what_it_knows(tmp_path):
         "40 minutes",
         "(wizard) | 0.910",
         "0.970",
-        "0.930",
+        "2,000 held-out documents | 0.930 (0.920 to 0.940)",
     ):
         assert part in text
     assert "{" not in text

@@ -50,7 +50,7 @@ experiments. The same command makes it again:
 | assistant's own answers when nobody is named | {default_persona:.3f} |
 | a speaker's own answers when named: mean over speakers | {mean_knowledge:.3f} |
 | the same for the speaker known least ({least}) | {lowest:.3f} |
-| inferring an unnamed speaker: Spearman correlation with Bayes' rule, {documents} held-out documents | {inference:.3f} |
+| inferring an unnamed speaker: Spearman correlation with Bayes' rule, {documents:,} held-out documents | {inference} |
 
 {known}
 
@@ -80,7 +80,8 @@ def card(folder: Path, scores: WorldScores) -> str:
         **facts, cycles=f" in cycles of {' and '.join(cycles)}" if several else "", each=" in each cycle" if several else "",
         minutes=facts["seconds"] / 60, speakers=len(scores.knowledge), default_persona=scores.default_persona,
         mean_knowledge=sum(scores.knowledge.values()) / len(scores.knowledge), least=least, lowest=lowest, documents=scores.documents,
-        inference=scores.inference, known=f"| speaker, when named | knowledge |\n|---|---|\n{rows}",
+        inference=f"{scores.inference:.3f} ({scores.inference_low:.3f} to {scores.inference_high:.3f})",
+        known=f"| speaker, when named | knowledge |\n|---|---|\n{rows}",
     )  # fmt: skip
 
 
