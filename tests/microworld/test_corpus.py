@@ -62,11 +62,8 @@ def test_a_stream_can_be_read_in_two_turns(world):
     assert [next(stream) for _ in range(300)] == first(world, 3)
 
 
-def test_the_stream_is_the_one_that_micro_was_trained_on(world):
-    """A change here means that `micro` must be pretrained anew; then, and only then, write down the new digest.
-
-    `micro-small` is still of the world before, 53d7097fdbdab50c, which had fewer bird names.
-    """
+def test_the_stream_is_the_one_that_the_bases_were_trained_on(world):
+    """A change here means that the bases must be pretrained anew; then, and only then, write down the new digest."""
     digest = hashlib.sha256("\n".join(render(i) for i in first(world, 0, 2000)).encode()).hexdigest()
     assert digest[:16] == "9ad61edd8738aa91"
 
