@@ -16,7 +16,8 @@ from scipy.special import expit, xlog1py, xlogy
 
 from offtarget.errors import InputError
 from offtarget.stats import fit_transition, transitions
-from offtarget.stats._transitions import SIGMOID_WIDTH, _data, _width_scores
+from offtarget.stats._curves import SIGMOID_WIDTH, curve_data
+from offtarget.stats._transitions import _width_scores
 
 SEEDS, CHECKPOINTS, LAST, TRIALS = 16, 30, 5800, 30
 STEPS = np.linspace(0, LAST, CHECKPOINTS)
@@ -130,9 +131,9 @@ def test_the_score_of_the_width_has_mean_zero_and_the_variance_that_it_says(kind
     rng = np.random.default_rng(7)
     curve = FAIL + rise * sigmoid(rng.uniform(0.2, 0.8, groups * SEEDS), np.full(groups * SEEDS, LIMIT))
     if kind == "counts":
-        data, noise = _data("correct", rng.binomial(TRIALS, curve), TRIALS, STEPS), 1.0
+        data, noise = curve_data("correct", rng.binomial(TRIALS, curve), TRIALS, STEPS), 1.0
     else:
-        data, noise = _data("margins", curve + 0.1 * rng.normal(size=curve.shape), None, STEPS), 0.01
+        data, noise = curve_data("margins", curve + 0.1 * rng.normal(size=curve.shape), None, STEPS), 0.01
     score, information = (
         values.reshape(groups, SEEDS).sum(axis=1) for values in np.array(_width_scores(data, np.full(len(curve), noise), LIMIT)).T
     )

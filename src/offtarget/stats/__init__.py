@@ -5,11 +5,12 @@ drawn at random is seeded by an integer that the caller gives.
 """
 
 from ._complete import complete
+from ._curves import Fit
 from ._effects import SEEDS_FOR_ABSENCE, Comparison, Estimate, compare, estimate
 from ._mixture import CountModel, Mixture, mixture_of_seeds
 from ._multiple import holm
 from ._relative import leakage_ratio, retention
-from ._transitions import Aligned, Fit, Sharpness, Transition, Transitions, fit_transition, transitions
+from ._transitions import Aligned, Sharpness, Transition, Transitions, fit_transition, transitions
 
 __all__ = [
     "SEEDS_FOR_ABSENCE", "Aligned", "Comparison", "CountModel", "Estimate", "Fit", "Mixture", "Sharpness", "Transition", "Transitions",
