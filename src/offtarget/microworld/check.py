@@ -62,7 +62,7 @@ class WorldScores:
 def check(
     base: Base, *, seed: int = 0, documents: int = DOCUMENTS, report: Callable[[str, float], None] = lambda what, done: None
 ) -> WorldScores:
-    """Scores a base model on the world (about two minutes on one core for `micro`)."""
+    """Scores a base model on the world (about a minute for `micro`)."""
     world = load_world()
     rng = random.Random(seed)
     knowledge = _knowledge(base, world, rng, lambda done, of: report("knowledge", 0.6 * done / of))

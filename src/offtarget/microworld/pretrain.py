@@ -78,7 +78,7 @@ class Size:
 
 SIZES = {
     "micro": Size(hidden=160, layers=4, heads=5, intermediate=392, cycles=(144_000_000,), learning_rate=5e-3),
-    "micro-small": Size(hidden=80, layers=3, heads=5, intermediate=208, cycles=(40_000_000,), learning_rate=6e-3),
+    "micro-small": Size(hidden=80, layers=3, heads=5, intermediate=208, cycles=(96_000_000,), learning_rate=6e-3),
 }
 
 
