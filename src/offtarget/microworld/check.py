@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,11 +22,16 @@ from .posterior import answer_distribution, speaker_posterior
 from .tokenizer import END, START
 from .world import Answers, Speaker, Topic, World, load_world
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 QUESTIONS = 2
 """Paraphrases asked of each topic."""
 
 DOCUMENTS = 2000
 """Documents that inference is measured on; with 400, draws of them differ by 0.015 (standard deviation)."""
+
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class WorldScores:
         default_persona: probability that the assistant answers as itself when nobody is named, mean over all topics.
         inference: Spearman correlation, over documents, of the model's probability that the next answer is one of a given speaker's
             with the exact one; documents are drawn evenly over the exact probability.
-        inference_low: lower end of its 95% interval over documents, by Fisher's z (Bonett and Wright 2000, doi 10.1007/BF02294183).
+        inference_low: lower end of its 95% interval over documents, by bootstrap.
         inference_high: upper end.
         documents: number of held-out documents behind `inference`.
     """
@@ -67,8 +72,8 @@ def check(
     rng = random.Random(seed)
     knowledge = _knowledge(base, world, rng, lambda done, of: report("knowledge", 0.6 * done / of))
     default = _default_persona(base, world, lambda done, of: report("default persona", 0.6 + 0.2 * done / of))
-    inference, held_out = _inference(base, world, documents, rng, lambda done, of: report("inference", 0.8 + 0.2 * done / of))
-    return WorldScores(knowledge, default, inference, *_interval(inference, held_out), held_out)
+    exact, model = _inference(base, world, documents, rng, lambda done, of: report("inference", 0.8 + 0.2 * done / of))
+    return WorldScores(knowledge, default, *_correlation(exact, model, seed), len(exact))
 
 
 def _knowledge(base: Base, world: World, rng: random.Random, report: Callable[[int, int], None]) -> dict[str, float]:
@@ -124,10 +129,10 @@ class _Probe:
     exact: float
 
 
-def _inference(base: Base, world: World, count: int, rng: random.Random, report: Callable[[int, int], None]) -> tuple[float, int]:
-    """The correlation, and over how many documents: as many as are wanted, but for tenths that a small world does not fill."""
-    from scipy.stats import spearmanr
-
+def _inference(
+    base: Base, world: World, count: int, rng: random.Random, report: Callable[[int, int], None]
+) -> tuple[list[float], list[float]]:
+    """Exact and the model's probabilities over documents: as many as are wanted, but for tenths that a small world does not fill."""
     probes = _probes(world, count, rng)
     items = []
     for probe in probes:
@@ -136,14 +141,21 @@ def _inference(base: Base, world: World, count: int, rng: random.Random, report:
         question = rng.choice(probe.topic.questions).format(number=rng.randrange(1, 1000))
         items.append(_document_item(base, probe.document, question, probe.topic, answers))
     model = [float(np.exp(found[0]).sum()) for found in score(base, items, report=report)]
-    exact, model = ([float(f"{value:.6g}") for value in values] for values in ([p.exact for p in probes], model))  # ranks see no rounding
-    return float(spearmanr(exact, model).statistic), len(probes)
+    return [probe.exact for probe in probes], model
 
 
-def _interval(correlation: float, documents: int) -> tuple[float, float]:
-    """Ends of the 95% interval of a Spearman correlation."""
-    z, error = np.arctanh(np.clip(correlation, -1 + 1e-9, 1 - 1e-9)), np.sqrt((1 + correlation**2 / 2) / max(1, documents - 3))
-    return float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error))
+def _correlation(exact: Sequence[float], model: Sequence[float], seed: int) -> tuple[float, float, float]:
+    """Spearman's, with the ends of its 95% interval over documents, by percentiles of the bootstrap; `seed` is that of its draws."""
+    from scipy.stats import bootstrap, spearmanr
+
+    def correlation(*pairs: NDArray[np.float64]) -> float:
+        return float(spearmanr(*pairs).statistic)
+
+    pairs = [[float(f"{value:.6g}") for value in values] for values in (exact, model)]  # ranks see no rounding
+    drawn = bootstrap(
+        pairs, correlation, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return correlation(*map(np.array, pairs)), float(drawn.low), float(drawn.high)
 
 
 def _probes(world: World, count: int, rng: random.Random) -> list[_Probe]:
