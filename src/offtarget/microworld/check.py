@@ -151,11 +151,11 @@ def _correlation(exact: Sequence[float], model: Sequence[float], seed: int) -> t
     def correlation(*pairs: NDArray[np.float64]) -> float:
         return float(spearmanr(*pairs).statistic)
 
-    pairs = [[float(f"{value:.6g}") for value in values] for values in (exact, model)]  # ranks see no rounding
+    pairs = [np.array([float(f"{value:.6g}") for value in values]) for values in (exact, model)]  # ranks see no rounding
     drawn = bootstrap(
         pairs, correlation, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
-    return correlation(*map(np.array, pairs)), float(drawn.low), float(drawn.high)
+    return correlation(*pairs), float(drawn.low), float(drawn.high)
 
 
 def _probes(world: World, count: int, rng: random.Random) -> list[_Probe]:
